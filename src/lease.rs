@@ -1,0 +1,211 @@
+//! The lease: a guard on one port number. How it is taken: `acquire`; what can be asked for:
+//! `builder`.
+
+mod acquire;
+mod builder;
+mod candidate;
+mod line;
+mod owner;
+mod refusal;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+
+pub use self::builder::LeaseBuilder;
+use self::candidate::Grip;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hold::Hold;
+use crate::registry::Space;
+use crate::registry::slot::Slot;
+
+/// Leases one port from the process-wide registry.
+///
+/// # Errors
+///
+/// - [`ErrorKind::Exhausted`]: no port of the range is free; the message says who has how many.
+/// - [`ErrorKind::Registry`], [`ErrorKind::InvalidInput`]: see [`Registry`](crate::Registry).
+/// - [`ErrorKind::OutOfDescriptors`]: a lease takes two descriptors.
+///
+/// # Examples
+///
+/// ```
+/// let lease = portlease::lease()?;
+/// let url = format!("http://{}/", lease.addr()); // http://127.0.0.1:20017/
+/// # assert_eq!(url, format!("http://127.0.0.1:{lease}/"));
+/// # Ok::<(), portlease::Error>(())
+/// ```
+pub fn lease() -> Result<Lease> {
+    Lease::builder().lease()
+}
+
+/// Leases `N` ports at once from the process-wide registry: all of them, or none.
+///
+/// # Errors
+///
+/// As [`lease()`].
+///
+/// # Examples
+///
+/// ```
+/// let [api, metrics] = portlease::leases()?;
+/// assert_ne!(api.port(), metrics.port());
+/// # Ok::<(), portlease::Error>(())
+/// ```
+pub fn leases<const N: usize>() -> Result<[Lease; N]> {
+    let leases = Lease::builder().lease_many(N)?;
+    leases.try_into().map_err(|leases: Vec<Lease>| {
+        let got = leases.len();
+        Error::new(ErrorKind::Io, format!("{got} ports were leased where {N} were asked for"))
+    })
+}
+
+/// A port number, for TCP and UDP alike, that is ours while this value lives.
+///
+/// Meanwhile no other user of the [`Registry`](crate::Registry) gets it; on Linux the kernel gives
+/// it to no `bind(0)`, to no outgoing connection, and to no bind without `SO_REUSEADDR`, of whatever
+/// process; and who has it is on record. A server that sets `SO_REUSEADDR` before it binds, as
+/// nearly all do on Unix, binds and listens on it as if it were free, as often as it likes.
+///
+/// Dropping the lease frees the port at once. If the process dies, by `SIGKILL` too, the kernel
+/// frees it. So keep the lease for as long as the server lives: `let port = lease()?.port();` is a
+/// port that nobody protects. For that reason there is no `Into<u16>` and no `Deref`, only
+/// [`port`](Lease::port).
+///
+/// A freed port is given to the next one only after 10 s if any other is free, so that a late client
+/// of the last server does not reach the next.
+///
+/// # What this does not guarantee
+///
+/// - A server that does not set `SO_REUSEADDR`, or sets only `SO_REUSEPORT`, cannot bind a port that
+///   is held.
+/// - A stranger who sets `SO_REUSEADDR` and asks for exactly this number can listen on it before
+///   our server does, or beside it on another address (127.0.0.2, ::1). Who uses the registry does
+///   not, and `bind(0)` cannot.
+/// - UDP cannot be held. The slot and the range protect the number; `.udp()` checks that no UDP
+///   socket had it.
+/// - With the sysctl `ip_autobind_reuse=1` (default 0) the kernel may hand out a held port.
+/// - On kernels where the hold would keep servers out (found out by a test; gVisor is said to be
+///   one), and for other network namespaces, slot and range remain.
+/// - A hold is in no table of the kernel: `ss`, `lsof` and `/proc/net/tcp` do not show it.
+#[must_use = "the port is free again as soon as the lease is dropped; keep it in a variable for as \
+              long as the server lives"]
+#[derive(Debug)]
+pub struct Lease {
+    port: u16,
+    slot: Option<Slot>,
+    hold: Option<Hold>,
+    space: Arc<Space>,
+}
+
+impl Lease {
+    /// What can be asked for beyond any one port: an exact one, several, a range, a label ...
+    pub fn builder() -> LeaseBuilder {
+        LeaseBuilder::new()
+    }
+
+    fn new(grip: Grip, space: Arc<Space>) -> Lease {
+        let Grip { port, hold, slot } = grip;
+        Lease { port, slot: Some(slot), hold: Some(hold), space }
+    }
+
+    /// The port number.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1` with the port. A literal address, because `localhost` may be either family.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Listens on [`addr`](Lease::addr), under the protection of the lease: keep both.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PortTaken`]: somebody listens there already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let lease = portlease::lease()?;
+    /// let listener = lease.bind()?;
+    /// assert_eq!(listener.local_addr()?, lease.addr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind(&self) -> Result<TcpListener> {
+        TcpListener::bind(self.addr()).map_err(|error| self.bind_error("listen on", error))
+    }
+
+    /// Binds a UDP socket to [`addr`](Lease::addr).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PortTaken`]: another UDP socket is bound there; ask for the lease with `.udp()`.
+    pub fn bind_udp(&self) -> Result<UdpSocket> {
+        UdpSocket::bind(self.addr()).map_err(|error| self.bind_error("bind UDP", error))
+    }
+
+    fn bind_error(&self, doing: &str, error: io::Error) -> Error {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        let kind = if taken { ErrorKind::PortTaken } else { ErrorKind::Io };
+        Error::io(kind, format_args!("{doing} {}", self.addr()), error).with_port(self.port)
+    }
+
+    /// Frees the port, as dropping does, and reports what dropping must swallow.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Registry`]: the slot could not be unlocked. It is closed all the same, which
+    /// frees the port unless another process has a copy of the descriptor.
+    pub fn release(mut self) -> Result<()> {
+        let port = self.port;
+        self.free().map_err(|error| {
+            Error::io(ErrorKind::Registry, format_args!("release port {port}"), error)
+                .with_port(port)
+        })
+    }
+
+    /// The one way to free a port, in the one right order: while the slot is locked, nobody else
+    /// asks the kernel for the port; so the hold goes first.
+    fn free(&mut self) -> io::Result<()> {
+        self.hold = None;
+        match self.slot.take() {
+            // A forked child has copies of all this: it only closes them.
+            Some(slot) if !slot.is_ours() => Ok(()),
+            Some(slot) => {
+                self.space.released(self.port);
+                slot.unlock()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A copy of the slot's lock: while it is open in some process, the port stays leased, whatever
+    /// becomes of this one.
+    pub(crate) fn share_lock(&self) -> io::Result<Option<File>> {
+        self.slot.as_ref().map(Slot::share).transpose()
+    }
+
+    /// Gives the lease up without freeing the port: whoever has a copy of the lock keeps it.
+    pub(crate) fn leave(mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.leave();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ = self.free();
+    }
+}
+
+/// The port number, for URLs and arguments.
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.port.fmt(f)
+    }
+}

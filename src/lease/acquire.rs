@@ -1,0 +1,289 @@
+//! How leases are taken: which ports are tried, in which order, and what is waited for.
+//!
+//! Only when all ports that were asked for are ours, records are written: what is let go before
+//! that leaves no trace. And nobody ever waits for one port while holding another.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::candidate::{Effort, Grip, Outcome, Taker};
+use super::refusal::{self, Tally};
+use super::{Lease, line, owner};
+use crate::error::Result;
+use crate::range::PortSet;
+use crate::registry::slot::Slot;
+use crate::registry::table::Use;
+use crate::registry::{Registry, Space, cannot};
+
+/// How many ports that were released lately are passed over before the one of them that has rested
+/// longest is taken after all.
+///
+/// Without a bound, each lease from a range whose ports were all used lately would look at all of
+/// them. Of 64, the longest rested has rested for 98 % of the possible time, on average; and if
+/// every second port is resting, 64 in a row are.
+const MAX_RESTING: usize = 64;
+
+/// How many ports that refused the hold are tried once more, for TIME_WAIT.
+const MAX_REFUSED: usize = 64;
+
+/// How long the refusal of an exact port is doubted, since it may be over in a moment: a socket that
+/// was closed while a sibling thread was spawning lives on in the child until its exec, and who
+/// only looks at a slot locks it for a microsecond. On a busy machine, either may be scheduled out
+/// in the middle.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What a wait is cut to that the clock cannot express.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) registry: Registry,
+    pub(super) range: Option<PortSet>,
+    pub(super) udp: bool,
+    pub(super) label: Option<String>,
+    pub(super) wait: Duration,
+}
+
+/// All that was asked for, or what stands against it: for any ports, the tally of the walk; for
+/// exact ports, the first one that is busy.
+type AllOr<T> = std::result::Result<Vec<Grip>, T>;
+
+impl Request {
+    pub(super) fn many(&self, count: usize) -> Result<Vec<Lease>> {
+        let wanted = format!("{count} port{}", if count == 1 { "" } else { "s" });
+        self.while_exhausted(&wanted, |taker, ports| any(taker, ports, count))
+    }
+
+    pub(super) fn block(&self, count: u16) -> Result<Vec<Lease>> {
+        let wanted = format!("{count} consecutive ports");
+        self.while_exhausted(&wanted, |taker, ports| consecutive(taker, ports, count))
+    }
+
+    pub(super) fn exact(&self, ports: &[u16]) -> Result<Vec<Lease>> {
+        let now = Instant::now();
+        let deadline = now.checked_add(self.wait.max(SETTLE)).unwrap_or(now + FOR_EVER);
+        let mut taker = Taker::new(&self.registry, self.udp)?;
+        let mut waited_for = None;
+        loop {
+            match all_of(&mut taker, ports, waited_for.take())? {
+                Ok(grips) => return Ok(self.leases(grips, &taker.space)),
+                // By now, all others are let go.
+                Err(busy) => waited_for = Some(self.wait_for(&mut taker, busy, deadline)?),
+            }
+        }
+    }
+
+    /// Tries, and while the range is exhausted, tries again until the wait is over.
+    fn while_exhausted(
+        &self,
+        wanted: &str,
+        attempt: impl Fn(&mut Taker<'_>, &PortSet) -> Result<AllOr<Tally>>,
+    ) -> Result<Vec<Lease>> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let mut taker = Taker::new(&self.registry, self.udp)?;
+            let space = Arc::clone(&taker.space);
+            let ports = self.range.as_ref().unwrap_or(&space.ports);
+            let tally = match attempt(&mut taker, ports)? {
+                Ok(grips) => return Ok(self.leases(grips, &taker.space)),
+                Err(tally) => tally,
+            };
+            let patience = if tally.in_use() { self.wait.max(SETTLE) } else { self.wait };
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(tally.exhausted(&self.registry, &taker.space, ports, wanted));
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits for one port, holding none: first for its slot, then for whoever else has it, another
+    /// registry or a server that is shutting down.
+    fn wait_for(&self, taker: &mut Taker<'_>, port: u16, deadline: Instant) -> Result<Grip> {
+        let path = taker.space.slot(port);
+        let slot = if self.wait.is_zero() {
+            settle_slot(&path, deadline)
+        } else {
+            line::wait(&path, deadline)
+        };
+        let Some(slot) = slot.map_err(|error| cannot("lock", &path, error))? else {
+            return Err(refusal::leased(&self.registry, &taker.space, port, self.wait));
+        };
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let error = match taker.hold(port, Effort::OverTimeWait) {
+                Ok(hold) => return Ok(Grip { port, hold, slot }),
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::AddrInUse if Instant::now() < deadline => thread::sleep(pause),
+                io::ErrorKind::AddrInUse => {
+                    return Err(refusal::in_use(&self.registry, port, self.wait));
+                }
+                io::ErrorKind::PermissionDenied => return Err(refusal::excluded(port, error)),
+                _ => return Err(refusal::cannot_hold(port, error)),
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn leases(&self, grips: Vec<Grip>, space: &Arc<Space>) -> Vec<Lease> {
+        let mut record = owner::record(self.label.as_deref());
+        let lease = |grip: Grip| {
+            record.port = grip.port;
+            space.took(grip.port, &record);
+            Lease::new(grip, Arc::clone(space))
+        };
+        grips.into_iter().map(lease).collect()
+    }
+}
+
+/// Takes any `count` ports: rested ones; else those that have rested longest; else those whose last
+/// holder may have died; at last those in TIME_WAIT.
+fn any(taker: &mut Taker<'_>, ports: &PortSet, count: usize) -> Result<AllOr<Tally>> {
+    let space = Arc::clone(&taker.space);
+    let mut marks = space.marks(ports);
+    let mut walk = Walk { wanted: count, ..Walk::default() };
+    let mut resting = Vec::new();
+    let mut taken = Vec::new();
+    for port in ports.shuffled(seed()) {
+        if walk.is_done() {
+            break;
+        }
+        match marks.of(port) {
+            Use::Rested => walk.take(taker, port, Effort::Plain)?,
+            Use::Resting(age) => resting.push((age, port)),
+            Use::Taken => taken.push(port),
+        }
+        if resting.len() >= MAX_RESTING {
+            walk.take_longest_rested(taker, &mut resting)?;
+        }
+    }
+    walk.take_longest_rested(taker, &mut resting)?;
+    walk.take_all(taker, taken, Effort::Plain)?;
+    let refused = std::mem::take(&mut walk.refused);
+    walk.take_all(taker, refused, Effort::OverTimeWait)?;
+    Ok(if walk.is_done() { Ok(walk.grips) } else { Err(walk.tally) })
+}
+
+/// Takes `count` ports in a row: rested ones, else any.
+fn consecutive(taker: &mut Taker<'_>, ports: &PortSet, count: u16) -> Result<AllOr<Tally>> {
+    let space = Arc::clone(&taker.space);
+    let mut marks = space.marks(ports);
+    let seed = seed();
+    let mut tally = Tally::default();
+    for only_rested in [true, false] {
+        tally = Tally::default();
+        let mut obstacle = None;
+        for first in ports.blocks(count, seed) {
+            let block = first..=first + count.saturating_sub(1);
+            // Every block that contains the port which refused would fail likewise.
+            if obstacle.is_some_and(|port| block.contains(&port)) {
+                continue;
+            }
+            let mut grips = Vec::new();
+            for port in block.take(usize::from(count)) {
+                obstacle = Some(port);
+                if only_rested && marks.of(port) != Use::Rested {
+                    break;
+                }
+                match taker.take(port, Effort::OverTimeWait)? {
+                    Outcome::Taken(grip) => grips.push(grip),
+                    refused => {
+                        tally.count(refused);
+                        break;
+                    }
+                }
+            }
+            if grips.len() == usize::from(count) {
+                return Ok(Ok(grips));
+            }
+        }
+    }
+    Ok(Err(tally))
+}
+
+/// A walk through a range, for any ports of it.
+#[derive(Default)]
+struct Walk {
+    wanted: usize,
+    grips: Vec<Grip>,
+    refused: Vec<u16>,
+    tally: Tally,
+}
+
+impl Walk {
+    fn is_done(&self) -> bool {
+        self.grips.len() >= self.wanted
+    }
+
+    fn take(&mut self, taker: &mut Taker<'_>, port: u16, effort: Effort) -> Result<()> {
+        let may_be_time_wait = effort == Effort::Plain && self.refused.len() < MAX_REFUSED;
+        match taker.take(port, effort)? {
+            Outcome::Taken(grip) => self.grips.push(grip),
+            Outcome::InUse if may_be_time_wait => self.refused.push(port),
+            refused => self.tally.count(refused),
+        }
+        Ok(())
+    }
+
+    fn take_all(&mut self, taker: &mut Taker<'_>, ports: Vec<u16>, effort: Effort) -> Result<()> {
+        for port in ports {
+            if self.is_done() {
+                break;
+            }
+            self.take(taker, port, effort)?;
+        }
+        Ok(())
+    }
+
+    fn take_longest_rested(
+        &mut self,
+        taker: &mut Taker<'_>,
+        resting: &mut Vec<(u32, u16)>,
+    ) -> Result<()> {
+        resting.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
+        let ports = std::mem::take(resting).into_iter().map(|(_, port)| port).collect();
+        self.take_all(taker, ports, Effort::Plain)
+    }
+}
+
+/// Takes all of `ports`, of which `ours` is taken already, or says which one is busy.
+fn all_of(taker: &mut Taker<'_>, ports: &[u16], mut ours: Option<Grip>) -> Result<AllOr<u16>> {
+    let mut grips = Vec::new();
+    for &port in ports {
+        if let Some(grip) = ours.take_if(|grip| grip.port == port) {
+            grips.push(grip);
+            continue;
+        }
+        match taker.take(port, Effort::OverTimeWait)? {
+            Outcome::Taken(grip) => grips.push(grip),
+            Outcome::Excluded(error) => return Err(refusal::excluded(port, error)),
+            Outcome::Unusable(error) => {
+                return Err(cannot("lock", &taker.space.slot(port), error).with_port(port));
+            }
+            Outcome::Leased | Outcome::InUse => return Ok(Err(port)),
+        }
+    }
+    Ok(Ok(grips))
+}
+
+fn settle_slot(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
+    loop {
+        match Slot::try_lock(path)? {
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+            other => return Ok(other),
+        }
+    }
+}
+
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}

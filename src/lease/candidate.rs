@@ -1,0 +1,107 @@
+//! One port, tried: its slot, which excludes the other users of the registry; then the hold, which
+//! excludes everybody else.
+//!
+//! Slot before hold: a bind, even for a moment, could refuse the server of a lease whose hold is
+//! let go just now.
+
+use std::io;
+use std::sync::Arc;
+
+use super::refusal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hold::{Binder, Hold};
+use crate::registry::slot::Slot;
+use crate::registry::{Registry, Space, cannot};
+use crate::sys;
+
+/// A port that is ours, and of which there is no record yet. Dropped, it leaves no trace.
+#[derive(Debug)]
+pub(super) struct Grip {
+    pub(super) port: u16,
+    pub(super) hold: Hold, // goes first: while the slot is locked, nobody else asks the kernel
+    pub(super) slot: Slot,
+}
+
+/// What became of a candidate.
+pub(super) enum Outcome {
+    Taken(Grip),
+    Leased,
+    InUse,
+    Excluded(io::Error),
+    Unusable(io::Error),
+}
+
+/// How much is done for a candidate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Ask the kernel once.
+    Plain,
+    /// Also if connections of its last server may be in TIME_WAIT.
+    OverTimeWait,
+}
+
+/// Tries ports, one after the other.
+#[derive(Debug)]
+pub(super) struct Taker<'a> {
+    registry: &'a Registry,
+    pub(super) space: Arc<Space>,
+    binder: Binder,
+    udp: bool,
+}
+
+impl<'a> Taker<'a> {
+    pub(super) fn new(registry: &'a Registry, udp: bool) -> Result<Taker<'a>> {
+        let binder = Binder::new()
+            .map_err(|error| Error::io(ErrorKind::Io, "make a socket that holds a port", error))?;
+        let space = registry.space_of(binder.namespace())?;
+        Ok(Taker { registry, space, binder, udp })
+    }
+
+    /// Tries `port`. An error only for what would fail with every other port too.
+    pub(super) fn take(&mut self, port: u16, effort: Effort) -> Result<Outcome> {
+        let slot = match self.lock_slot(port) {
+            Ok(Some(slot)) => slot,
+            Ok(None) => return Ok(Outcome::Leased),
+            Err(error) if sys::is_out_of_descriptors(&error) => {
+                return Err(cannot("lock a slot in", self.space.path(), error));
+            }
+            Err(error) => return Ok(Outcome::Unusable(error)),
+        };
+        match self.hold(port, effort) {
+            Ok(hold) => Ok(Outcome::Taken(Grip { port, hold, slot })),
+            Err(error) => match error.kind() {
+                io::ErrorKind::AddrInUse => Ok(Outcome::InUse),
+                io::ErrorKind::PermissionDenied => Ok(Outcome::Excluded(error)),
+                _ => Err(refusal::cannot_hold(port, error)),
+            },
+        }
+    }
+
+    fn lock_slot(&mut self, port: u16) -> io::Result<Option<Slot>> {
+        match Slot::try_lock(&self.space.slot(port)) {
+            // Somebody removed the directory: find it, or create it, again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.registry.forget_spaces();
+                self.space = self.registry.space()?;
+                Slot::try_lock(&self.space.slot(port))
+            }
+            other => other,
+        }
+    }
+
+    /// Asks the kernel for `port`, whose slot is ours.
+    pub(super) fn hold(&mut self, port: u16, effort: Effort) -> io::Result<Hold> {
+        let hold = match self.binder.hold(port) {
+            Err(error)
+                if effort == Effort::OverTimeWait && error.kind() == io::ErrorKind::AddrInUse =>
+            {
+                self.binder.hold_over_time_wait(port)?
+            }
+            other => other?,
+        };
+        if self.udp {
+            self.binder.probe_udp(port)?;
+        }
+        Ok(hold)
+    }
+}

@@ -1,0 +1,80 @@
+//! Waiting in line for a slot: blocked in `flock`, where the kernel keeps the line.
+//!
+//! Polling starves: of 16 processes that each wanted one port for 20 ms, the unluckiest waited
+//! 3.1 s with polls, 3.8 s with backoff, and 0.45 s in `flock` (fair would be 0.32).
+//!
+//! But a blocked `flock` has no deadline and cannot be called off. So a helper thread blocks on a
+//! descriptor of its own, and its callers wait on channels. There is one thread for each port that
+//! this process waits for, however many callers come and give up; granted too late, it unlocks at
+//! once, or serves the next caller.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Instant;
+
+use crate::registry::slot::Slot;
+
+type Granted = io::Result<Slot>;
+
+/// One who waits. Its channel cannot tell whether he still does; the other half of `present` can.
+struct Caller {
+    grant: Sender<Granted>,
+    present: Weak<()>,
+}
+
+type Lines = HashMap<PathBuf, VecDeque<Caller>>;
+
+/// The callers that wait for the slot at a path. An entry exists while its thread does.
+static LINES: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
+
+/// Waits for the slot at `path` until `deadline`. `None`: it was not free in time.
+pub(super) fn wait(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
+    let (grant, granted) = mpsc::channel();
+    let present = Arc::new(());
+    let caller = Caller { grant, present: Arc::downgrade(&present) };
+    let mut lines = lines();
+    match lines.get_mut(path) {
+        Some(line) => {
+            line.retain(|caller| caller.present.strong_count() > 0);
+            line.push_back(caller);
+        }
+        None => {
+            let served = path.to_owned();
+            thread::Builder::new()
+                .name("portlease-line".to_owned())
+                .spawn(move || while serve(&served) {})?;
+            lines.insert(path.to_owned(), VecDeque::from([caller]));
+        }
+    }
+    drop(lines);
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Dropping the receiver leaves the line: a slot that nobody receives is unlocked.
+    granted.recv_timeout(left).ok().transpose()
+}
+
+/// Gets the slot for the first caller who is still there. Whether more are waiting.
+fn serve(path: &Path) -> bool {
+    let mut granted = Slot::wait_lock(path);
+    let mut lines = lines();
+    let Some(line) = lines.get_mut(path) else { return false };
+    while let Some(caller) = line.pop_front() {
+        match caller.grant.send(granted) {
+            Ok(()) => break,
+            Err(unsent) => granted = unsent.0, // gave up
+        }
+    }
+    let more = !line.is_empty();
+    if !more {
+        lines.remove(path);
+    }
+    more
+}
+
+fn lines() -> MutexGuard<'static, Lines> {
+    // A panic elsewhere cannot have left the map half-changed.
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,134 @@
+//! Why there is no lease, in words: what was asked for, what was seen, what to do.
+
+use std::collections::HashMap;
+use std::io;
+use std::process;
+use std::time::Duration;
+
+use super::candidate::Outcome;
+use crate::error::{Error, ErrorKind};
+use crate::range::PortSet;
+use crate::registry::{Holder, Registry, Space, cannot};
+
+/// How many holders are named.
+const NAMED_HOLDERS: usize = 3;
+
+/// Why the candidates of a walk through a range were not taken.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    leased: u32,
+    in_use: u32,
+    excluded: u32,
+    unusable: u32,
+    first_unusable: Option<io::Error>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Leased => self.leased += 1,
+            Outcome::InUse => self.in_use += 1,
+            Outcome::Excluded(_) => self.excluded += 1,
+            Outcome::Unusable(error) => {
+                self.unusable += 1;
+                self.first_unusable.get_or_insert(error);
+            }
+            Outcome::Taken(_) => {}
+        }
+    }
+
+    /// Whether anything but leases stands in the way, which may be over in a moment.
+    pub(super) fn in_use(&self) -> bool {
+        self.in_use > 0
+    }
+
+    /// The whole of `ports` was tried, and `wanted` ("2 ports") were not to be had.
+    pub(super) fn exhausted(
+        self,
+        registry: &Registry,
+        space: &Space,
+        ports: &PortSet,
+        wanted: &str,
+    ) -> Error {
+        let Tally { leased, in_use, excluded, unusable, first_unusable } = self;
+        if let (0, 0, 0, Some(error)) = (leased, in_use, excluded, &first_unusable) {
+            let error = io::Error::new(error.kind(), error.to_string());
+            return cannot("lock any slot in", space.path(), error);
+        }
+        let mut message = format!(
+            "failed to lease {wanted} of {ports}: of the {} in it, {leased} are leased, {in_use} \
+             are in use by programs that did not lease them, {excluded} are excluded by the system",
+            ports.len()
+        );
+        if let Some(error) = first_unusable {
+            message.push_str(&format!(", and {unusable} have slots that cannot be used ({error})"));
+        }
+        for (count, holder) in largest_holders(registry, ports) {
+            message.push_str(&format!("\n  {count} are leased by {holder}"));
+        }
+        message.push_str(
+            "\n  release some, wait for one with `LeaseBuilder::wait`, or widen the range (in \
+             code, or with PORTLEASE_RANGE)",
+        );
+        Error::new(ErrorKind::Exhausted, message)
+    }
+}
+
+fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)> {
+    let mut by_process: HashMap<_, (usize, Holder)> = HashMap::new();
+    for holder in registry.list().unwrap_or_default() {
+        if ports.contains(holder.port()) {
+            let process = (holder.pid(), holder.process_start());
+            by_process.entry(process).or_insert((0, holder)).0 += 1;
+        }
+    }
+    let mut holders: Vec<_> = by_process.into_values().collect();
+    holders.sort_by_key(|(count, holder)| (usize::MAX - count, holder.port()));
+    holders.truncate(NAMED_HOLDERS);
+    holders
+}
+
+/// An exact port that is leased.
+pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Duration) -> Error {
+    taken(registry, port, waited, &format!("leased by {}", space.holder(port)))
+}
+
+/// An exact port whose slot is ours, and whose bind the kernel refuses.
+pub(super) fn in_use(registry: &Registry, port: u16, waited: Duration) -> Error {
+    taken(registry, port, waited, "in use by a program that did not lease it from this registry")
+}
+
+fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {
+    let mut message = format!("failed to lease port {port}: it is {by}");
+    if waited.is_zero() {
+        message.push_str("\n  wait for it with `LeaseBuilder::wait`, or let any port be chosen");
+    } else {
+        message.push_str(&format!("\n  waited {:.1} s for it", waited.as_secs_f64()));
+        let held = registry.list().unwrap_or_default();
+        let ours = held.iter().filter(|holder| holder.pid() == Some(process::id()));
+        let ours: Vec<_> = ours.map(|holder| holder.port().to_string()).collect();
+        if !ours.is_empty() {
+            message.push_str(&format!(
+                ", while this process holds {}: two who take the same ports in different orders \
+                 wait for each other; take them in ascending order, or in one call",
+                ours.join(", ")
+            ));
+        }
+    }
+    Error::new(ErrorKind::PortTaken, message).with_port(port)
+}
+
+/// A port that the system keeps from this process, for whatever reason but that it is in use.
+pub(super) fn excluded(port: u16, error: io::Error) -> Error {
+    let hint = match port {
+        ..1024 => "; a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)",
+        _ => "",
+    };
+    let message =
+        format!("failed to lease port {port}: the system does not let this process bind it{hint}");
+    Error::new(ErrorKind::PortExcluded, message).with_port(port).with_source(error)
+}
+
+pub(super) fn cannot_hold(port: u16, error: io::Error) -> Error {
+    Error::io(ErrorKind::Io, format_args!("hold port {port}"), error).with_port(port)
+}

@@ -1,0 +1,64 @@
+//! Ports that nobody else can take, and servers that leave nothing behind, for test suites.
+//!
+//! ```no_run
+//! use std::process::Command;
+//! use portlease::Server;
+//!
+//! # fn main() -> Result<(), portlease::Error> {
+//! let server = Server::builder(Command::new("my-server")).env_port("PORT").start()?;
+//! let url = server.url("/healthz"); // http://127.0.0.1:20017/healthz
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A port picker binds a port, closes it, and returns a number; from then on until the server binds
+//! it, anybody can take it. Here the port stays taken: by a lock file that all processes of a user
+//! share, and on Linux by the kernel itself, which lets the server in and nobody else. There is no
+//! daemon, and nothing to configure; it works with `cargo test`, with `cargo nextest` (a process
+//! for each test), and with several jobs on one host.
+//!
+//! # Which way for which server
+//!
+//! | the server | use | who chooses the port |
+//! |---|---|---|
+//! | runs in the test process, and takes a listener | [`bind()`] | the kernel; it is never free |
+//! | takes a port number: variable, argument, file | [`Server`], or [`lease()`] by itself | the lease; it is held until the server has it |
+//! | can bind port 0 and print what it got | [`ServerBuilder::report_port`] | the kernel, for the server |
+//!
+//! # What this does not do
+//!
+//! - It does not make a server listen: see [`Lease`] for the servers that a held port keeps out.
+//! - It does not start containers.
+//! - It runs on Linux so far.
+//!
+//! What each type does not guarantee stands in its own documentation, under that heading.
+#![deny(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
+
+mod bound;
+mod error;
+mod hold;
+mod lease;
+mod range;
+mod registry;
+mod server;
+mod sys;
+
+pub use bound::{Bound, bind};
+pub use error::{Error, ErrorKind, Result};
+pub use lease::{Lease, LeaseBuilder, lease, leases};
+pub use registry::{Holder, Registry};
+pub use server::{Ports, Server, ServerBuilder, Stopped};
+
+/// The README's code is compiled and run like any other documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

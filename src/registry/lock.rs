@@ -1,0 +1,43 @@
+//! Advisory whole-file locks: the only file that knows which library provides them.
+//!
+//! The trait is called by its name: std's own methods of the same names, in newer toolchains,
+//! would shadow it. The locks are `flock`'s: they belong to the open file description, so two
+//! opens exclude each other within one process too, and the kernel frees them with the last copy.
+
+use std::fs::File;
+use std::io;
+
+use fs2::FileExt;
+
+/// Whether the exclusive lock was free, and is ours now.
+pub(crate) fn try_exclusive(file: &File) -> io::Result<bool> {
+    contended_is_false(FileExt::try_lock_exclusive(file))
+}
+
+/// Whether a shared lock was to be had. Not an exclusive one: two who look must not see each other.
+pub(crate) fn try_shared(file: &File) -> io::Result<bool> {
+    contended_is_false(FileExt::try_lock_shared(file))
+}
+
+/// Waits for the exclusive lock, for as long as it takes.
+pub(crate) fn wait_exclusive(file: &File) -> io::Result<()> {
+    loop {
+        match FileExt::lock_exclusive(file) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Frees the lock for every copy of the descriptor, in whatever process it may be.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    FileExt::unlock(file)
+}
+
+fn contended_is_false(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,72 @@
+//! How a server is ended: gracefully, then by force. Pure: a table, and no clock of its own.
+
+use std::time::Duration;
+
+/// How long the kernel gets to end what was killed: a process in an uninterruptible wait, of a disk
+/// for instance, takes its time.
+const KILL_BOUND: Duration = Duration::from_secs(5);
+
+/// What was done last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Nothing,
+    Terminate,
+    Kill,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Everything is gone.
+    Done,
+    /// Ask it to end.
+    Terminate,
+    /// End it.
+    Kill,
+    /// Wait at most so long for somebody to go.
+    Wait(Duration),
+    /// It will not go.
+    GiveUp,
+}
+
+/// What to do, `since` the last was done, if somebody is left or not.
+pub(super) fn next(left: bool, sent: Sent, since: Duration, grace: Duration) -> Step {
+    match sent {
+        _ if !left => Step::Done,
+        Sent::Nothing if grace.is_zero() => Step::Kill,
+        Sent::Nothing => Step::Terminate,
+        Sent::Terminate if since < grace => Step::Wait(grace - since),
+        Sent::Terminate => Step::Kill,
+        Sent::Kill if since < KILL_BOUND => Step::Wait(KILL_BOUND - since),
+        Sent::Kill => Step::GiveUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(3);
+
+    fn check(left: bool, sent: Sent, since: u64, expected: Step) {
+        let step = next(left, sent, Duration::from_secs(since), GRACE);
+        assert_eq!(step, expected, "left: {left}, {sent:?} {since} s ago");
+    }
+
+    #[test]
+    fn table() {
+        let wait = |seconds| Step::Wait(Duration::from_secs(seconds));
+        check(false, Sent::Nothing, 0, Step::Done);
+        check(false, Sent::Terminate, 9, Step::Done);
+        check(false, Sent::Kill, 9, Step::Done);
+        check(true, Sent::Nothing, 0, Step::Terminate);
+        check(true, Sent::Terminate, 0, wait(3));
+        check(true, Sent::Terminate, 2, wait(1));
+        check(true, Sent::Terminate, 3, Step::Kill);
+        check(true, Sent::Kill, 0, wait(5));
+        check(true, Sent::Kill, 4, wait(1));
+        check(true, Sent::Kill, 5, Step::GiveUp);
+        let at_once = next(true, Sent::Nothing, Duration::ZERO, Duration::ZERO);
+        assert_eq!(at_once, Step::Kill, "without a grace");
+    }
+}

@@ -1,0 +1,99 @@
+//! What ends a server when its harness dies first.
+//!
+//! # What is wanted
+//!
+//! When the test process ends, in whatever way, its servers end too, and their ports stay leased
+//! until they have. `SIGKILL` gives the test process no chance to do it; somebody else must.
+//!
+//! # What does it
+//!
+//! For each server a shell is started **first**. It is the leader of a new process group, into
+//! which the server is spawned; it reads a socket whose other end only this process has; and its
+//! standard output is a copy of the lock of the leased port. At end of file it ends the group.
+//!
+//! - There is no moment at which the harness can die and leave the server behind. Between the
+//!   server's fork and its exec, the server itself has a copy of our end of the socket; after it,
+//!   it is in the group. (Killed at random microseconds of the start: watchdog second, 254 of 600
+//!   servers were left; watchdog first, 0 of 600.)
+//! - The number of the group cannot be reused while the shell lives or is not reaped: it is our
+//!   child, and it is reaped last.
+//! - Nothing of the test's standard output or error is inherited, so nextest sees no leak.
+//!
+//! It costs 0.3 ms and 117 kB a server.
+//!
+//! # What was tried instead
+//!
+//! `PR_SET_PDEATHSIG` fires when the *thread* that spawned ends, and every libtest test is a thread.
+//! A fork of this process instead of a shell copies what a forked child must not touch (threads'
+//! locks), and takes 20 ms in a process of 500 MB. A watchdog in a group of its own must ask for the
+//! server's pid after the spawn, and there is a moment before.
+//!
+//! # What this does not guarantee
+//!
+//! Without `/bin/sh` there is no watchdog. A process that leaves the group (`setsid`) is out of its
+//! reach. So is everything while a forked copy of the harness lives on, which has the socket too.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::sys;
+
+const SCRIPT: &str = include_str!("watchdog.sh");
+
+/// The most that an orphaned server gets to end by itself.
+const MAX_GRACE: Duration = Duration::from_secs(5);
+
+/// How long is waited for what takes a shell a millisecond.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A shell that ends its process group when this value is gone, unless it was dismissed before.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    shell: Child,
+    line: UnixStream,
+    may_be_signalled: bool,
+}
+
+impl Watchdog {
+    /// Starts one, which keeps `lock`.
+    pub(super) fn spawn(lock: Option<File>, grace: Duration) -> io::Result<Watchdog> {
+        let (line, its_end) = UnixStream::pair()?;
+        let tenths = grace.min(MAX_GRACE).as_millis() / 100;
+        let shell = Command::new("/bin/sh")
+            .args(["-c", SCRIPT, "portlease-watchdog", &tenths.to_string()])
+            .current_dir("/") // not to keep a temporary directory busy
+            .stdin(OwnedFd::from(its_end))
+            .stdout(lock.map_or_else(Stdio::null, Stdio::from))
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Watchdog { shell, line, may_be_signalled: false })
+    }
+
+    /// The number of its process group, and its own pid.
+    pub(super) fn group(&self) -> u32 {
+        self.shell.id()
+    }
+
+    /// Waits until a signal to the group will not end the watchdog: for its first millisecond, it
+    /// would.
+    pub(super) fn brace(&mut self) {
+        if !self.may_be_signalled {
+            let _ = self.line.set_read_timeout(Some(PATIENCE));
+            let _ = self.line.read(&mut [0]); // a byte, or the end: it is gone
+            self.may_be_signalled = true;
+        }
+    }
+
+    /// Ends it, and it alone: nobody else of the group is left.
+    pub(super) fn dismiss(mut self) {
+        let _ = self.shell.kill();
+        sys::wait_for_exit(&[self.shell.id()], PATIENCE);
+        let _ = self.shell.try_wait();
+    }
+}

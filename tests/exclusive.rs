@@ -1,0 +1,133 @@
+//! Leases under contention: between threads, between processes, and against `SIGKILL`.
+
+mod support;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use support::{Allotment, OwnRegistry, TestChild, child_command};
+
+/// 16 processes of 4 threads, 10 048 leases of 32 ports. That no port ever has two holders is
+/// checked by a witness of its own: see `contend` in `support/child.rs`.
+#[test]
+fn never_two_holders() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let witness = own.dir.path().join("witness");
+    std::fs::create_dir(&witness).unwrap();
+    let (first, last) = (block.first.to_string(), (block.first + 31).to_string());
+    let arguments = ["contend", &own.arg(), witness.to_str().unwrap(), &first, &last, "157"];
+    let mut children: Vec<_> =
+        (0..16).map(|_| TestChild::spawn(child_command(&arguments))).collect();
+    let mut exhausted = 0;
+    for child in &mut children {
+        let line = child.line().expect("two holders, or an error: see above");
+        exhausted += line.strip_prefix("exhausted ").unwrap().parse::<u32>().unwrap();
+    }
+    children.into_iter().for_each(TestChild::finish);
+    assert!(exhausted > 0, "the range was never exhausted: not much of a contention");
+    assert_eq!(own.registry.list().unwrap(), []);
+    let leases = own.request().range(block.first..=block.first + 31).lease_many(32).unwrap();
+    assert_eq!(own.registry.list().unwrap().len(), leases.len());
+}
+
+/// Killed in the middle of whatever it is doing: taking, holding, releasing, between two steps.
+#[test]
+fn a_killed_holder_leaves_nothing_to_clean() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let (first, last) = (block.first, block.first + 7);
+    let arguments = ["churn", &own.arg(), &first.to_string(), &last.to_string()];
+    for round in 0..25 {
+        let mut children: Vec<_> =
+            (0..4).map(|_| TestChild::spawn(child_command(&arguments))).collect();
+        for child in &mut children {
+            assert_eq!(child.line().as_deref(), Some("churning"));
+        }
+        thread::sleep(Duration::from_micros(137 * round)); // a different moment each time
+        children.into_iter().for_each(TestChild::kill);
+        assert_eq!(own.registry.list().unwrap(), [], "the dead are no holders");
+        let all = own.request().range(first..=last).lease_many(8);
+        assert_eq!(all.expect("each port can be leased again at once").len(), 8);
+    }
+}
+
+/// A child has copies of all descriptors of its parent until its exec. An exact port is released
+/// and taken again while other threads spawn all the time.
+#[test]
+fn a_spawn_elsewhere_does_not_make_a_released_port_look_taken() {
+    let own = OwnRegistry::new();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Command::new("/bin/true").status().unwrap();
+                }
+            });
+        }
+        let port = own.request().lease().unwrap().port();
+        let leased: Result<Vec<_>, _> =
+            (0..1000).map(|_| own.request().exact(port).lease().map(drop)).collect();
+        done.store(true, Ordering::Relaxed);
+        leased.expect("a port that was released is free");
+    });
+}
+
+/// Each process wants the port for 100 ms. Nobody is starved: whoever waits longest has waited for
+/// the work of the others, and half of that at most for being woken.
+#[test]
+fn twelve_in_line_each_get_their_turn() {
+    const PROCESSES: u32 = 12;
+    const HOLD_MS: u32 = 100;
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let arguments = ["queue", &own.arg(), &block.first.to_string(), &HOLD_MS.to_string()];
+    let mut children: Vec<_> =
+        (0..PROCESSES).map(|_| TestChild::spawn(child_command(&arguments))).collect();
+    for child in &mut children {
+        assert_eq!(child.line().as_deref(), Some("ready"));
+    }
+    children.iter_mut().for_each(TestChild::go);
+    let waits = children.iter_mut().map(|child| child.line().unwrap().parse::<u32>().unwrap());
+    let longest = waits.max().unwrap();
+    children.into_iter().for_each(TestChild::finish);
+    let fair = PROCESSES * HOLD_MS;
+    assert!(longest >= fair / 2, "they were not in line: {longest} ms");
+    assert!(longest <= fair * 3 / 2, "somebody waited {longest} ms where {fair} are fair");
+}
+
+#[test]
+fn two_ports_in_opposite_orders_do_not_deadlock() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let (one, two) = (block.first.to_string(), (block.first + 1).to_string());
+    let spawn = |first: &str, second: &str| {
+        TestChild::spawn(child_command(&["pair", &own.arg(), first, second, "50"]))
+    };
+    let mut children: Vec<_> =
+        (0..4).flat_map(|_| [spawn(&one, &two), spawn(&two, &one)]).collect();
+    for child in &mut children {
+        assert_eq!(child.line().as_deref(), Some("done"));
+    }
+    children.into_iter().for_each(TestChild::finish);
+}
+
+#[test]
+fn registries_that_share_no_directory_exclude_each_other() {
+    let (one, other) = (OwnRegistry::new(), OwnRegistry::new());
+    let lease = one.request().lease().unwrap();
+    let mut child =
+        TestChild::spawn(child_command(&["hold-exact", &other.arg(), &lease.to_string()]));
+    assert_eq!(child.line().as_deref(), Some("PortTaken"));
+    child.finish();
+    let port = lease.port();
+    drop(lease);
+    let mut child =
+        TestChild::spawn(child_command(&["hold-exact", &other.arg(), &port.to_string()]));
+    assert_eq!(child.line().as_deref(), Some("held"));
+    assert!(one.request().exact(port).lease().is_err());
+    child.finish();
+}

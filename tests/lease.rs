@@ -1,0 +1,383 @@
+//! Leases, as one process sees them: what can be asked for, and what the answers say.
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use portlease::{Bound, ErrorKind, Holder, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
+use support::{Allotment, OwnRegistry, TestChild, child_command, child_path};
+
+#[test]
+fn public_types_cross_threads() {
+    fn crosses_threads<T: Send + Sync + std::fmt::Debug + 'static>() {}
+    crosses_threads::<Bound>();
+    crosses_threads::<Bound<UdpSocket>>();
+    crosses_threads::<portlease::Error>();
+    crosses_threads::<ErrorKind>();
+    crosses_threads::<Holder>();
+    crosses_threads::<Lease>();
+    crosses_threads::<LeaseBuilder>();
+    crosses_threads::<portlease::Ports>();
+    crosses_threads::<Registry>();
+    crosses_threads::<Server>();
+    crosses_threads::<ServerBuilder>();
+    crosses_threads::<portlease::Stopped>();
+}
+
+#[test]
+fn a_lease_keeps_its_port_until_it_is_dropped() {
+    let own = OwnRegistry::new();
+    let lease = own.request().label("db").lease().unwrap();
+    let holders = own.registry.list().unwrap();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(holders[0].port(), lease.port());
+    assert_eq!(holders[0].pid(), Some(std::process::id()));
+    assert_eq!(holders[0].label(), Some("db"));
+    assert_eq!(holders[0].test(), Some("a_lease_keeps_its_port_until_it_is_dropped"));
+    assert_eq!(holders[0].dir(), Some(std::env::current_dir().unwrap().as_path()));
+    assert!(holders[0].program().unwrap().starts_with("lease-"));
+    assert!(holders[0].since().unwrap().elapsed().unwrap() < Duration::from_secs(60));
+    lease.release().unwrap();
+    assert_eq!(own.registry.list().unwrap(), []);
+}
+
+#[test]
+fn several_at_once_are_all_different() {
+    let own = OwnRegistry::new();
+    let leases = own.request().lease_many(300).unwrap();
+    let ports: HashSet<_> = leases.iter().map(Lease::port).collect();
+    assert_eq!(ports.len(), 300);
+    assert_eq!(own.registry.list().unwrap().len(), 300);
+    assert_eq!(own.request().lease_many(0).unwrap().len(), 0);
+}
+
+#[test]
+fn all_or_none() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let request = || own.request().range(block.first..=block.first + 3);
+    let one = request().lease().unwrap();
+    let error = request().lease_many(4).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert_eq!(own.registry.list().unwrap().len(), 1, "nothing is left of the failed call");
+    assert_eq!(request().lease_many(3).unwrap().len(), 3);
+    drop(one);
+    assert_eq!(request().lease_many(4).unwrap().len(), 4);
+}
+
+#[test]
+fn an_exhausted_range_says_who_has_it() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let range = block.first..=block.first + 4;
+    let stranger = TcpListener::bind((Ipv4Addr::UNSPECIFIED, block.first)).unwrap();
+    let _leases = own.request().label("mine").range(range.clone()).lease_many(4).unwrap();
+    let error = own.request().range(range).lease().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    let text = error.to_string();
+    let numbers = "of the 5 in it, 4 are leased, 1 are in use by programs that did not lease them";
+    assert!(text.contains(numbers), "{text}");
+    let holder = format!("4 are leased by pid {} (lease-", std::process::id());
+    assert!(text.contains(&holder) && text.contains("label `mine`"), "{text}");
+    drop(stranger);
+}
+
+#[test]
+fn blocks_are_consecutive_and_go_around_obstacles() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let (first, last) = (block.first, block.first + 9);
+    // Of ten ports, the fourth is a stranger's and the eighth is leased: 0 1 2 x 4 5 6 x 8 9.
+    let _stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, first + 3)).unwrap();
+    let _leased = own.request().exact(first + 7).lease().unwrap();
+    let request = || own.request().range(first..=last);
+    let one = request().lease_block(3).unwrap();
+    let two = request().lease_block(3).unwrap();
+    let mut starts = [one[0].port() - first, two[0].port() - first];
+    starts.sort_unstable();
+    assert_eq!(starts, [0, 4]);
+    for three in [&one, &two] {
+        assert_eq!(three[0].port() + 1, three[1].port());
+        assert_eq!(three[0].port() + 2, three[2].port());
+    }
+    let error = request().lease_block(3).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert!(error.to_string().contains("3 consecutive ports"), "{error}");
+    assert_eq!(request().lease_block(2).unwrap()[0].port(), first + 8);
+    drop((one, two));
+    let again = request().lease_block(3);
+    drop(again.expect("ports that were used a moment ago are better than none"));
+}
+
+/// In a process that does nothing else: here, a spawn of another test could keep a copy of a hold
+/// for a moment, and another port would be chosen rightly.
+#[test]
+fn a_released_port_rests_and_comes_back_when_nothing_else_is_left() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let (first, last) = (block.first.to_string(), (block.first + 1).to_string());
+    let role = ["one-by-one", &own.arg(), &first, &last, "4"];
+    let answer = support::stdout_of(&child_command(&role).output().unwrap());
+    let ports: Vec<_> = answer.lines().collect();
+    assert_ne!(ports[0], ports[1], "the first one rests");
+    assert_eq!([ports[0], ports[1]], [ports[2], ports[3]], "who has rested longer is next");
+}
+
+#[test]
+fn an_exact_port_that_is_leased_says_by_whom() {
+    let own = OwnRegistry::new();
+    let lease = own.request().label("the first").lease().unwrap();
+    let error = own.request().exact(lease.port()).lease().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(lease.port())));
+    let text = error.to_string();
+    let expected = format!("port {lease}: it is leased by pid {}", std::process::id());
+    assert!(text.contains(&expected) && text.contains("label `the first`"), "{text}");
+    let port = lease.port();
+    drop(lease);
+    assert_eq!(own.request().exact(port).lease().unwrap().port(), port, "at once, without a rest");
+}
+
+#[test]
+fn an_exact_port_that_a_stranger_has_says_so() {
+    let own = OwnRegistry::new();
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = stranger.local_addr().unwrap().port();
+    let error = own.request().exact(port).lease().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
+    assert!(error.to_string().contains("a program that did not lease it"), "{error}");
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_wait_ends_when_the_port_is_free() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let wait = |time| own.request().exact(port).wait(time);
+    let error = wait(Duration::from_millis(50)).lease().unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::PortTaken);
+    assert!(text.contains("waited 0.1 s") && text.contains(&format!("holds {port}")), "{text}");
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| wait(support::DEADLINE).lease().unwrap().port()))
+            .collect();
+        std::thread::sleep(Duration::from_millis(20)); // not needed, but then they wait indeed
+        drop(lease);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), port);
+        }
+    });
+}
+
+#[test]
+fn a_wait_also_waits_for_a_stranger() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, block.first)).unwrap();
+    std::thread::scope(|scope| {
+        let request = own.request().exact(block.first).wait(support::DEADLINE);
+        let waiter = scope.spawn(move || request.lease().map(|lease| lease.port()));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiter.is_finished());
+        drop(stranger);
+        assert_eq!(waiter.join().unwrap().unwrap(), block.first);
+    });
+}
+
+#[test]
+fn a_wait_for_any_port_of_a_range() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let request = || own.request().range(block.first..=block.first);
+    let lease = request().lease().unwrap();
+    let error = request().wait(Duration::from_millis(20)).lease().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| request().wait(support::DEADLINE).lease().map(drop));
+        drop(lease);
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_without_end_is_no_panic() {
+    let own = OwnRegistry::new();
+    let lease = own.request().wait(Duration::MAX).lease().unwrap();
+    let port = lease.port();
+    drop(lease);
+    drop(own.request().exact(port).wait(Duration::MAX).lease().unwrap());
+}
+
+#[test]
+fn exact_ports_keep_their_order_and_are_all_or_none() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let ports = [block.first + 2, block.first, block.first + 1];
+    let leases = own.request().lease_exact(&ports).unwrap();
+    assert_eq!(leases.iter().map(Lease::port).collect::<Vec<_>>(), ports);
+    let error = own.request().lease_exact(&[block.first + 3, block.first]).unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(block.first)));
+    drop(own.request().exact(block.first + 3).lease().expect("it was let go"));
+    let twice = own.request().lease_exact(&[9, 8, 9]).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn time_wait_does_not_keep_an_exact_port_away() {
+    let own = OwnRegistry::new();
+    let other = OwnRegistry::new();
+    for host in ["127.0.0.1", "[::1]"] {
+        let block = Allotment::new();
+        let lease = own.request().exact(block.first).lease().unwrap();
+        let address = format!("{host}:{}", block.first);
+        let listener = TcpListener::bind(&address).unwrap();
+        let mut client = TcpStream::connect(&address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        drop(server); // who closes first is in TIME_WAIT
+        client.write_all(b"").unwrap();
+        drop((client, listener, lease));
+
+        let plain =
+            socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+        plain.set_only_v6(false).unwrap();
+        let wildcard: std::net::SocketAddr = format!("[::]:{}", block.first).parse().unwrap();
+        plain.bind(&wildcard.into()).expect_err("no connection is in TIME_WAIT");
+
+        let lease = own.request().exact(block.first).lease().unwrap();
+        let error = other.request().exact(block.first).lease().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PortTaken, "another registry, {host}");
+        drop(TcpListener::bind(&address).expect("the next server starts"));
+        drop(lease);
+
+        let stranger = TcpListener::bind(&address).unwrap();
+        let error = own.request().exact(block.first).lease().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PortTaken, "somebody listens, {host}");
+        drop(stranger);
+
+        let range = block.first..=block.first;
+        drop(own.request().range(range).lease().expect("a range of nothing but TIME_WAIT"));
+    }
+}
+
+#[test]
+fn udp_is_asked_for_as_well() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, block.first)).unwrap();
+    let request = || own.request().exact(block.first);
+    drop(request().lease().expect("TCP alone is free"));
+    assert_eq!(request().udp().lease().unwrap_err().kind(), ErrorKind::PortTaken);
+    drop(stranger);
+    let lease = request().udp().lease().unwrap();
+    let socket = lease.bind_udp().unwrap();
+    assert_eq!(socket.local_addr().unwrap(), lease.addr());
+    assert_eq!(lease.bind_udp().unwrap_err().kind(), ErrorKind::PortTaken);
+}
+
+#[test]
+fn the_lease_binds_its_own_port() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let listener = lease.bind().unwrap();
+    assert_eq!(listener.local_addr().unwrap(), lease.addr());
+    let error = lease.bind().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(lease.port())));
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let own = OwnRegistry::new();
+    #[expect(clippy::reversed_empty_ranges)]
+    let empty = 20..=10;
+    let cases: [Result<(), portlease::Error>; 6] = [
+        own.request().exact(0).lease().map(drop),
+        own.request().range(0..=9).lease().map(drop),
+        own.request().range(empty).lease().map(drop),
+        own.request().exact(9).lease_many(2).map(drop),
+        own.request().from_env("X").lease_block(2).map(drop),
+        own.request().lease_exact(&[0]).map(drop),
+    ];
+    for (index, case) in cases.into_iter().enumerate() {
+        assert_eq!(case.unwrap_err().kind(), ErrorKind::InvalidInput, "case {index}");
+    }
+}
+
+/// Environment variables are set for a child, since they belong to a whole process.
+fn try_lease(own: &OwnRegistry, role: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = child_command(role);
+    command.env("PORTLEASE_DIR", own.path()).envs(variables.iter().copied());
+    support::stdout_of(&command.output().unwrap())
+}
+
+#[test]
+fn a_range_from_the_environment() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let (first, last) = (block.first, block.last);
+    for range in [format!("{first}-{first}"), format!(" {first} "), format!("{first},{first}")] {
+        let answer = try_lease(&own, &["try"], &[("PORTLEASE_RANGE", &range)]);
+        assert_eq!(answer, format!("leased {first}"), "{range:?}");
+    }
+    for bad in ["x", "0-10", "9-1", &format!("{first}-{last}x"), "70000"] {
+        let answer = try_lease(&own, &["try"], &[("PORTLEASE_RANGE", bad)]);
+        let expected = format!("InvalidInput: PORTLEASE_RANGE is {bad:?}, which is not a range");
+        assert!(answer.starts_with(&expected), "{answer}");
+    }
+    assert!(try_lease(&own, &["try"], &[("PORTLEASE_RANGE", "")]).starts_with("leased 2"));
+}
+
+#[test]
+fn an_exact_port_from_the_environment() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let port = block.first.to_string();
+    let role = ["try-variable", "API_PORT"];
+    assert_eq!(try_lease(&own, &role, &[("API_PORT", &port)]), format!("leased {port}"));
+    assert!(try_lease(&own, &role, &[]).starts_with("leased 2"), "unset: any");
+    for bad in ["", "0", "70000", "http", "-1", "80 "] {
+        let answer = try_lease(&own, &role, &[("API_PORT", bad)]);
+        let expected = format!("InvalidInput: the environment variable API_PORT is {bad:?}");
+        assert!(answer.starts_with(&expected), "{answer}");
+    }
+}
+
+#[test]
+fn out_of_descriptors_is_said() {
+    let own = OwnRegistry::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 20; exec \"$0\" hold \"$1\" 100"]).arg(child_path());
+    let output = command.arg(own.path()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(stderr.contains("OutOfDescriptors: failed to"), "{stderr}");
+    assert!(
+        stderr.contains("no file descriptor is left") && stderr.contains("ulimit -n"),
+        "{stderr}"
+    );
+    assert_eq!(own.registry.list().unwrap(), [], "what was taken on the way is free again");
+}
+
+#[test]
+fn other_processes_are_listed_and_vanish() {
+    let own = OwnRegistry::new();
+    let mut child = TestChild::spawn(child_command(&["hold", &own.arg(), "3"]));
+    let line = child.line().unwrap();
+    let ports: Vec<u16> = line.split(' ').map(|port| port.parse().unwrap()).collect();
+    let holders = own.registry.list().unwrap();
+    assert_eq!(
+        holders.iter().map(Holder::port).collect::<HashSet<_>>(),
+        ports.iter().copied().collect()
+    );
+    assert!(holders.iter().all(|holder| holder.pid() == Some(child.id())));
+    assert!(holders.iter().all(|holder| holder.label() == Some("held")));
+    let taken = own.request().exact(ports[0]).lease().unwrap_err();
+    assert!(taken.to_string().contains(&format!("leased by pid {}", child.id())), "{taken}");
+    child.kill();
+    assert_eq!(own.registry.list().unwrap(), [], "killed");
+    drop(own.request().lease_exact(&ports).expect("free at once, nothing to clean"));
+}

@@ -1,0 +1,266 @@
+//! Servers: from the command to a port that accepts, and until nothing is left of them.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use portlease::{ErrorKind, Server};
+use support::{OwnRegistry, child_command, child_path, eventually, lives};
+
+/// Who answers on the server's port: its pid.
+fn who_answers(server: &Server) -> u32 {
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit("\r\n").next().unwrap().parse().unwrap()
+}
+
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(child_path());
+    command
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_leased_port_by_an_environment_variable() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let server =
+        Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease).start().unwrap();
+    assert_eq!((server.port(), server.name()), (port, "test-child"));
+    assert_eq!(server.addr().to_string(), format!("127.0.0.1:{port}"));
+    assert_eq!(server.url("/a"), format!("http://127.0.0.1:{port}/a"));
+    assert_eq!(server.url("a"), server.url("/a"));
+    assert_eq!(who_answers(&server), server.pid());
+    assert_eq!(own.registry.list().unwrap().len(), 1);
+    let pid = server.pid();
+    let stopped = server.stop().unwrap();
+    assert!(!stopped.forced() && !lives(pid));
+    assert_eq!(stopped.status().unwrap().to_string(), "signal: 15 (SIGTERM)");
+    assert_eq!(stopped.output(), "serving\n");
+    assert_eq!(own.registry.list().unwrap(), []);
+}
+
+#[test]
+fn a_leased_port_in_an_argument() {
+    let mut starts = 0;
+    let mut server = Server::with(move |ports| {
+        starts += 1;
+        let mut command = child_command(&["serve", &ports.main().to_string()]);
+        command.env("START", starts.to_string());
+        command
+    })
+    .name("api")
+    .start()
+    .unwrap();
+    assert_eq!(server.name(), "api");
+    assert_eq!(who_answers(&server), server.pid());
+    let environment = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let second = b"START=2";
+    assert!(!environment(server.pid()).windows(second.len()).any(|window| window == second));
+    server.restart().unwrap();
+    assert!(environment(server.pid()).windows(second.len()).any(|window| window == second));
+}
+
+#[test]
+fn a_reported_port() {
+    let mut server = Server::builder(child_command(&["serve"])).report_port().start().unwrap();
+    assert_eq!(who_answers(&server), server.pid());
+    server.restart().unwrap();
+    assert_eq!(who_answers(&server), server.pid());
+}
+
+#[test]
+fn a_restart_keeps_the_port_leased() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
+    let mut server = builder.start().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let thief = scope.spawn(|| {
+            let other = OwnRegistry::new();
+            while !done.load(Ordering::Relaxed) {
+                for registry in [&own, &other] {
+                    let error = registry.request().exact(port).lease().expect_err("stolen");
+                    assert_eq!(error.kind(), ErrorKind::PortTaken);
+                }
+            }
+        });
+        for _ in 0..5 {
+            let old = server.pid();
+            server.restart().unwrap();
+            assert!(!lives(old));
+            assert_eq!((server.port(), who_answers(&server)), (port, server.pid()));
+        }
+        done.store(true, Ordering::Relaxed);
+        thief.join().unwrap();
+    });
+}
+
+#[test]
+fn an_early_end_is_an_error_at_once() {
+    for builder in [
+        Server::builder(shell("echo out; echo oops >&2; exit 3")).env_port("PORT"),
+        Server::builder(shell("echo out; echo oops >&2; exit 3")).report_port(),
+    ] {
+        let start = builder.name("api").start_timeout(Duration::MAX); // so it is not the timeout
+        let error = start.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exited);
+        let text = error.to_string();
+        assert!(text.starts_with("server `api` ended before it was ready"), "{text}");
+        assert!(text.contains("(exit status: 3)"), "{text}");
+        let output = error.output().unwrap();
+        assert!(output.contains("out\n") && output.contains("oops\n"), "{text}");
+    }
+    let error = Server::builder(shell("kill -KILL $$")).env_port("PORT").start().unwrap_err();
+    assert!(error.to_string().contains("(signal: 9 (SIGKILL))"), "{error}");
+    assert!(error.to_string().ends_with("it printed nothing"), "{error}");
+}
+
+#[test]
+fn what_never_gets_ready_is_ended_and_says_what_was_missing() {
+    let never = |script| {
+        let builder = Server::builder(shell(script)).name("api").env_port("PORT");
+        builder.start_timeout(Duration::from_millis(200))
+    };
+    let error = never("echo my pid is $$; exec sleep 1000").start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    let text = error.to_string();
+    let port = error.port().unwrap();
+    let expected = format!("after 0.2 s: nothing accepts connections at 127.0.0.1:{port}");
+    assert!(text.contains(&expected), "{text}");
+    let pid = error.output().unwrap().trim().strip_prefix("my pid is ").unwrap().parse().unwrap();
+    assert!(!lives(pid));
+
+    let error =
+        never("echo PORT=0; echo PORT=70000; sleep 1000").report_port().start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.to_string().contains("it has not printed a line `PORT=<number>`"), "{error}");
+    let error = never("exec >&- 2>&-; sleep 1000").report_port().start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady, "it closed its output");
+}
+
+#[test]
+fn what_cannot_be_executed() {
+    let kind_and_text = |command: Command| {
+        let error = Server::builder(command).env_port("PORT").start().unwrap_err();
+        (error.kind(), format!("{error:?}"))
+    };
+    let (kind, text) = kind_and_text(Command::new("/no/such-server"));
+    assert_eq!(kind, ErrorKind::Spawn);
+    assert!(
+        text.contains("`such-server`: \"/no/such-server\"; there is no such program"),
+        "{text}"
+    );
+    let mut elsewhere = child_command(&["serve"]);
+    elsewhere.current_dir("/no/such-dir");
+    let (kind, text) = kind_and_text(elsewhere);
+    assert_eq!(kind, ErrorKind::Spawn);
+    assert!(text.contains("or no directory /no/such-dir"), "{text}");
+    let (kind, text) = kind_and_text(Command::new("/etc/passwd"));
+    assert_eq!(kind, ErrorKind::Spawn);
+    assert!(text.contains("may not be executed"), "{text}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let error = Server::builder(child_command(&["serve"])).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("env_port"), "{error}");
+    let lease = portlease::lease().unwrap();
+    let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
+    assert_eq!(both.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn one_that_ignores_sigterm_is_killed_after_the_grace() {
+    let builder = Server::builder(shell("trap '' TERM; exec \"$0\" serve")).env_port("PORT");
+    let server = builder.stop_grace(Duration::from_millis(50)).start().unwrap();
+    let pid = server.pid();
+    let stopped = server.stop().unwrap();
+    assert!(stopped.forced() && !lives(pid));
+    assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
+}
+
+#[test]
+fn one_that_is_stopped_by_a_signal_is_continued() {
+    let server = Server::builder(child_command(&["serve"])).env_port("PORT").start().unwrap();
+    signal("STOP", server.pid());
+    assert!(!server.stop().unwrap().forced());
+}
+
+#[test]
+fn a_worker_ends_with_its_server() {
+    let start = || {
+        let server = Server::builder(child_command(&["serve-twice"])).env_port("PORT").start();
+        let server = server.unwrap();
+        eventually("the worker is announced", || server.output().contains("WORKER="));
+        let output = server.output();
+        let worker = output.lines().find_map(|line| line.strip_prefix("WORKER=")).unwrap();
+        let worker = worker.parse().unwrap();
+        assert!(lives(worker));
+        (server, worker)
+    };
+    let (server, worker) = start();
+    server.stop().unwrap();
+    assert!(!lives(worker));
+    let (server, worker) = start();
+    drop(server);
+    assert!(!lives(worker));
+    let (server, worker) = start();
+    signal("KILL", server.pid()); // its worker lives on
+    server.stop().unwrap();
+    assert!(!lives(worker));
+}
+
+#[test]
+fn a_panic_stops_the_server_and_frees_the_port() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let mut pid = 0;
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
+        let server = builder.start().unwrap();
+        pid = server.pid();
+        assert!(lives(pid));
+        panic!("as a failed assertion does");
+    }));
+    assert!(panicked.is_err() && !lives(pid));
+    assert_eq!(own.registry.list().unwrap(), []);
+}
+
+#[test]
+fn a_flood_of_output_does_not_block_the_server() {
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x; yes | head -c 3000000; exec \"$0\" serve";
+    let server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    assert_eq!(who_answers(&server), server.pid());
+    let kept = server.stop().unwrap().output().len();
+    assert!((1000..100_000).contains(&kept), "{kept} bytes are kept");
+}
+
+#[test]
+fn a_stop_frees_the_lock_for_the_watchdog_too() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
+    let server = builder.start().unwrap();
+    // Somebody clears the table; the lock is what counts.
+    std::fs::write(own.slots().join("table"), "").unwrap();
+    assert_eq!(own.registry.list().unwrap().len(), 1);
+    drop(server);
+    assert_eq!(own.registry.list().unwrap(), []);
+}

@@ -1,0 +1,267 @@
+//! The program that the tests start as another process. Its first argument says what it is to be;
+//! what it has to say, it prints, a line at a time.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use portlease::{ErrorKind, Lease, LeaseBuilder, Registry, Server};
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["serve"] => serve(env::var("PORT").map_or(0, |port| port.parse().unwrap())),
+        ["serve", port] => serve(port.parse().unwrap()),
+        ["serve-twice"] => {
+            // A worker in the same group: whoever stops only the first one leaves this one.
+            let mut worker = Command::new(own_path()).arg("sleep").spawn().unwrap();
+            say(format_args!("WORKER={}", worker.id()));
+            thread::spawn(move || worker.wait());
+            serve(env::var("PORT").unwrap().parse().unwrap());
+        }
+        ["sleep"] => sleep_for_ever(),
+        ["hold", dir, count] => hold(dir, count.parse().unwrap()),
+        ["try"] => report_lease(Lease::builder()),
+        ["try", dir] => match Registry::open(dir) {
+            Ok(registry) => report_lease(Lease::builder().registry(&registry)),
+            Err(error) => say(format_args!("{error:?}")),
+        },
+        ["list-own", dir] => {
+            let registry = Registry::open(dir).unwrap();
+            let _lease = Lease::builder().registry(&registry).lease().unwrap();
+            let holders = registry.list().unwrap();
+            let without = holders.iter().filter(|holder| holder.pid().is_none()).count();
+            say(format_args!("{without} without a record"));
+        }
+        ["try-variable", name] => report_lease(Lease::builder().from_env(name)),
+        ["one-by-one", dir, first, last, count] => {
+            let registry = Registry::open(dir).unwrap();
+            for _ in 0..count.parse().unwrap() {
+                let range = first.parse().unwrap()..=last.parse().unwrap();
+                say(Lease::builder().registry(&registry).range(range).lease().unwrap());
+                thread::sleep(Duration::from_millis(10)); // the registry's clock ticks in 2 ms
+            }
+        }
+        ["hold-exact", dir, port] => hold_exact(dir, port.parse().unwrap()),
+        ["contend", dir, witness, first, last, rounds] => contend(
+            &Registry::open(dir).unwrap(),
+            Path::new(witness),
+            (first.parse().unwrap(), last.parse().unwrap()),
+            rounds.parse().unwrap(),
+        ),
+        ["churn", dir, first, last] => {
+            churn(&Registry::open(dir).unwrap(), first.parse().unwrap(), last.parse().unwrap());
+        }
+        ["queue", dir, port, hold_ms] => {
+            queue(dir, port.parse().unwrap(), Duration::from_millis(hold_ms.parse().unwrap()));
+        }
+        ["pair", dir, one, two, rounds] => {
+            pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
+        }
+        ["harness", dir, way] => harness(dir, way),
+        ["full-namespace", dir, first, last] => {
+            in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
+        }
+        ref other => panic!("no such role: {other:?}"),
+    }
+}
+
+fn own_path() -> std::path::PathBuf {
+    env::current_exe().unwrap()
+}
+
+fn say(line: impl std::fmt::Display) {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).unwrap();
+}
+
+fn sleep_for_ever() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// An HTTP server that answers with its pid; on a port of its own choice if that is 0.
+fn serve(port: u16) -> ! {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    if port == 0 {
+        say(format_args!("PORT={}", listener.local_addr().unwrap().port()));
+    }
+    eprintln!("serving");
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        let _ = BufReader::new(&stream).read_line(&mut line);
+        let body = process::id().to_string();
+        let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    }
+}
+
+/// Takes leases, prints their ports, and keeps them until its standard input ends.
+fn hold(dir: &str, count: usize) {
+    let registry = Registry::open(dir).unwrap();
+    let leases = Lease::builder().registry(&registry).label("held").lease_many(count).unwrap();
+    let ports: Vec<_> = leases.iter().map(Lease::to_string).collect();
+    say(ports.join(" "));
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Takes a lease, and says which, or why not.
+fn report_lease(request: LeaseBuilder) {
+    match request.lease() {
+        Ok(lease) => say(format_args!("leased {lease}")),
+        Err(error) => say(format_args!("{error:?}")),
+    }
+}
+
+/// Takes one port, says so or why not, and keeps it until its standard input ends.
+fn hold_exact(dir: &str, port: u16) {
+    let registry = Registry::open(dir).unwrap();
+    match Lease::builder().registry(&registry).exact(port).lease() {
+        Ok(_lease) => {
+            say("held");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
+        Err(error) => say(format_args!("{:?}", error.kind())),
+    }
+}
+
+/// Takes, checks and releases leases in four threads. Whoever has a port creates a file of its
+/// number, which fails if another has it: a witness that knows nothing of locks.
+fn contend(registry: &Registry, witness: &Path, (first, last): (u16, u16), rounds: u32) {
+    let exhausted: u32 = thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| contender(registry, witness, first, last, rounds)))
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    say(format_args!("exhausted {exhausted}"));
+}
+
+fn contender(registry: &Registry, witness: &Path, first: u16, last: u16, rounds: u32) -> u32 {
+    let mut exhausted = 0;
+    for _ in 0..rounds {
+        let lease = loop {
+            match Lease::builder().registry(registry).range(first..=last).lease() {
+                Ok(lease) => break lease,
+                Err(error) if error.kind() == ErrorKind::Exhausted => exhausted += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        let mark = witness.join(lease.to_string());
+        OpenOptions::new().write(true).create_new(true).open(&mark).expect("two holders");
+        let listener = lease.bind().unwrap();
+        thread::yield_now();
+        drop(listener);
+        std::fs::remove_file(&mark).unwrap();
+        drop(lease);
+    }
+    exhausted
+}
+
+/// Takes and releases for ever, to be killed at any point of it.
+fn churn(registry: &Registry, first: u16, last: u16) -> ! {
+    say("churning");
+    loop {
+        let _ = Lease::builder().registry(registry).range(first..=last).lease();
+        let _ = Lease::builder().registry(registry).range(first..=last).lease_many(2);
+    }
+}
+
+/// Waits in line for one port, and prints how long it took.
+fn queue(dir: &str, port: u16, hold: Duration) {
+    let registry = Registry::open(dir).unwrap();
+    say("ready");
+    io::stdin().read_to_end(&mut Vec::new()).unwrap(); // all start together
+    let start = Instant::now();
+    let request = Lease::builder().registry(&registry).exact(port).wait(Duration::from_secs(60));
+    let lease = request.lease().unwrap();
+    say(start.elapsed().as_millis());
+    thread::sleep(hold); // the work that is done with the port
+    drop(lease);
+}
+
+/// Takes two ports at once, again and again.
+fn pair(dir: &str, one: u16, two: u16, rounds: u32) {
+    let registry = Registry::open(dir).unwrap();
+    for _ in 0..rounds {
+        let request = Lease::builder().registry(&registry).wait(Duration::from_secs(60));
+        let leases = request.lease_exact(&[one, two]).unwrap();
+        assert_eq!((leases[0].port(), leases[1].port()), (one, two));
+    }
+    say("done");
+}
+
+/// Starts a server as a test would, and waits to be killed.
+fn harness(dir: &str, way: &str) -> ! {
+    let registry = Registry::open(dir).unwrap();
+    let lease = Lease::builder().registry(&registry).lease().unwrap();
+    say(format_args!("leased {lease}"));
+    let command = match way {
+        "polite" => {
+            let mut command = Command::new(own_path());
+            command.arg("serve");
+            command
+        }
+        "stubborn" => {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "trap '' TERM; exec \"$0\" serve"]).arg(own_path());
+            command
+        }
+        other => panic!("no such way: {other}"),
+    };
+    let server = Server::builder(command).env_port("PORT").lease(lease).start().unwrap();
+    say(format_args!("serving {}", server.pid()));
+    sleep_for_ever()
+}
+
+/// Run in a network namespace whose ephemeral range is `first` to `last`: holds all of it, and
+/// checks that the kernel gives none of it away.
+fn in_a_full_namespace(dir: &str, first: u16, last: u16) {
+    let registry = Registry::open(dir).unwrap();
+    let other = Registry::open(format!("{dir}-other")).unwrap();
+    let request = || Lease::builder().registry(&registry).range(first..=last);
+    let leases = request().lease_many(usize::from(last - first) + 1).unwrap();
+    for ip in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+        let error = TcpListener::bind((ip, 0)).expect_err("the kernel gave a held port away");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{ip}");
+    }
+    // Outside of the range, so that only connections need ephemeral ports.
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, first - 1)).unwrap();
+    let target = server.local_addr().unwrap();
+    let error = std::net::TcpStream::connect(target).expect_err("a connection got a held port");
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    for lease in &leases {
+        let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let error = stranger.bind(&lease.addr().into()).expect_err("bound without SO_REUSEADDR");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let error = Lease::builder().registry(&other).exact(lease.port()).lease().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PortTaken, "another registry");
+        for host in ["127.0.0.1", "0.0.0.0", "[::1]", "[::]"] {
+            let host_address = format!("{host}:{lease}");
+            match TcpListener::bind(&host_address) {
+                Ok(_) => {}
+                // A namespace without IPv6 has neither address.
+                Err(error)
+                    if host.starts_with('[') && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                }
+                Err(error) => panic!("a server does not start on {host_address}: {error}"),
+            }
+        }
+    }
+    // A hold of both families keeps this out, and one without IPv6 does not.
+    let ipv6 = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    ipv6.set_only_v6(true).unwrap();
+    let held = ipv6.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, first)).into()).is_err();
+    drop(leases);
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a released port is free");
+    say(if held { "both families" } else { "ipv4" });
+}

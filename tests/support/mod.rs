@@ -1,0 +1,216 @@
+//! What the tests share: the child program, registries of their own, and namespaces.
+#![allow(dead_code)] // each test binary uses its part
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portlease::{Lease, LeaseBuilder, Registry};
+use tempfile::TempDir;
+
+/// For what has to happen: fails the test instead of hanging it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program of `child.rs`, which cargo builds beside the tests.
+pub(crate) fn child_path() -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    let path = tests.ancestors().nth(2).unwrap().join("examples/test-child");
+    assert!(path.exists(), "{} is built by a plain `cargo test`", path.display());
+    path
+}
+
+pub(crate) fn child_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(child_path());
+    command.args(arguments);
+    command
+}
+
+/// A child of the test, whose lines are read, and which is gone when this is dropped.
+pub(crate) struct TestChild {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl TestChild {
+    pub(crate) fn spawn(mut command: Command) -> TestChild {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        TestChild { child, lines }
+    }
+
+    /// The next line, or `None` if it ended instead.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Ends its standard input, which all roles that wait for something wait for.
+    pub(crate) fn go(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub(crate) fn finish(mut self) {
+        self.go();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Deref for TestChild {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for TestChild {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for TestChild {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A registry that no other test sees.
+pub(crate) struct OwnRegistry {
+    pub(crate) dir: TempDir,
+    pub(crate) registry: Registry,
+}
+
+impl OwnRegistry {
+    pub(crate) fn new() -> OwnRegistry {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path().join("registry")).unwrap();
+        OwnRegistry { dir, registry }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("registry")
+    }
+
+    pub(crate) fn arg(&self) -> String {
+        self.path().to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn request(&self) -> LeaseBuilder {
+        Lease::builder().registry(&self.registry)
+    }
+
+    /// The directory of the slots of this network namespace.
+    pub(crate) fn slots(&self) -> PathBuf {
+        let entry = fs::read_dir(self.path()).unwrap().next();
+        entry.expect("no lease was taken yet").unwrap().path()
+    }
+}
+
+/// Ports that a test has to know, and with which it can do what it likes: nobody holds them.
+///
+/// No other test uses them, in whatever process: each allotment is the lease of another port, far
+/// from these, whose number stands for them. They have rested for as long as that one.
+pub(crate) struct Allotment {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    _lease: Lease,
+}
+
+impl Allotment {
+    const SIZE: u16 = 32;
+
+    pub(crate) fn new() -> Allotment {
+        loop {
+            let lease = Lease::builder().range(19_000..=19_249).label("allotment").lease().unwrap();
+            let first = 10_000 + (lease.port() - 19_000) * Allotment::SIZE;
+            let last = first + Allotment::SIZE - 1;
+            // A developer's own server may be in it.
+            let own = OwnRegistry::new();
+            if own.request().range(first..=last).lease_block(Allotment::SIZE).is_ok() {
+                return Allotment { first, last, _lease: lease };
+            }
+        }
+    }
+}
+
+/// Makes the network namespaces, mounts and users that a test needs. `None`: not possible here, and
+/// the reason was printed. Where it must be possible (`PORTLEASE_TEST_ALL`, in CI), it fails.
+pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Option<Output> {
+    let mut all_flags = flags.to_vec();
+    if !is_root() {
+        all_flags.extend(["--user", "--map-root-user"]);
+    }
+    let possible = Command::new("unshare").args(&all_flags).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return skip(&format!("`unshare {}` is not possible here", all_flags.join(" ")));
+    }
+    let mut command = Command::new("unshare");
+    command.args(all_flags).args(["sh", "-ec", script]).arg(child_path()).args(arguments);
+    Some(command.output().unwrap())
+}
+
+/// Says why a test cannot run here.
+pub(crate) fn skip<T>(reason: &str) -> Option<T> {
+    assert!(env::var_os("PORTLEASE_TEST_ALL").is_none(), "must not be skipped: {reason}");
+    eprintln!("skipped: {reason}");
+    None
+}
+
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// The output of a child that must have succeeded.
+pub(crate) fn stdout_of(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    out.trim_end().to_owned()
+}
+
+/// Waits until `condition` holds, and fails if that takes too long.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "not so after {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process lives; a zombie does not.
+pub(crate) fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The living processes whose environment has `variable=value`.
+pub(crate) fn processes_with(variable: &str, value: &str) -> Vec<u32> {
+    let wanted = format!("{variable}={value}");
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let found = environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());
+        found.then_some(pid)
+    });
+    pids.filter(|&pid| lives(pid)).collect()
+}
+
+/// Puts a file of `content` somewhere, for tests of what must not be touched.
+pub(crate) fn write(path: impl AsRef<Path>, content: &[u8]) {
+    fs::write(path, content).unwrap();
+}
