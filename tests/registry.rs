@@ -117,20 +117,22 @@ fn a_slot_that_is_replaced_while_held() {
 /// Runs `script`, which mounts and spoils what it likes for itself alone, and ends in a child that
 /// takes a lease and says which, or why not.
 fn lease_after(script: &str) -> Option<String> {
-    unshare(&["--mount"], script, &[]).map(|output| stdout_of(&output))
+    // By an open descriptor, because the mounts may hide the program.
+    let script = format!("exec 9<\"$0\"; child=/proc/$$/fd/9; {script}");
+    unshare(&["--mount"], &script, &[]).map(|output| stdout_of(&output))
 }
 
 #[test]
 fn a_full_file_system() {
     let mount = "mount -t tmpfs -o size=64k,nr_inodes=1000 none /mnt; mkdir -m 700 /mnt/r; ";
-    let full = "cat /dev/zero >/mnt/full 2>/dev/null || true; exec \"$0\" try /mnt/r";
+    let full = "cat /dev/zero >/mnt/full 2>/dev/null || true; exec $child try /mnt/r";
     // Room for no byte, but for files: a record that cannot be written does not fail the lease.
     let Some(answer) = lease_after(&format!("{mount}{full}")) else { return };
     assert!(answer.starts_with("leased 2"), "{answer}");
-    let list = "cat /dev/zero >/mnt/full 2>/dev/null || true; exec \"$0\" list-own /mnt/r";
+    let list = "cat /dev/zero >/mnt/full 2>/dev/null || true; exec $child list-own /mnt/r";
     assert_eq!(lease_after(&format!("{mount}{list}")).unwrap(), "1 without a record");
     // Room for no file.
-    let files = "i=0; while touch /mnt/$i 2>/dev/null; do i=$((i+1)); done; exec \"$0\" try /mnt/r";
+    let files = "i=0; while touch /mnt/$i 2>/dev/null; do i=$((i+1)); done; exec $child try /mnt/r";
     let answer = lease_after(&format!("{mount}{files}")).unwrap();
     assert!(answer.starts_with("Registry: failed to create /mnt/r/net-"), "{answer}");
     assert!(answer.contains("PORTLEASE_DIR") && answer.contains("No space left"), "{answer}");
@@ -138,8 +140,8 @@ fn a_full_file_system() {
 
 #[test]
 fn a_read_only_file_system() {
-    let mount = "mount -t tmpfs none /mnt; mkdir -m 700 /mnt/r; \"$0\" try /mnt/r >/dev/null; ";
-    let script = format!("{mount} mount -o remount,ro /mnt; exec \"$0\" try /mnt/r");
+    let mount = "mount -t tmpfs none /mnt; mkdir -m 700 /mnt/r; $child try /mnt/r >/dev/null; ";
+    let script = format!("{mount} mount -o remount,ro /mnt; exec $child try /mnt/r");
     let Some(answer) = lease_after(&script) else { return };
     assert!(answer.starts_with("Registry: failed to lock any slot in /mnt/r/net-"), "{answer}");
     assert!(answer.contains("PORTLEASE_DIR") && answer.contains("Read-only"), "{answer}");
@@ -174,7 +176,7 @@ fn default_after(script: &str) -> Option<String> {
 
 #[test]
 fn the_default_place_depends_on_no_variable() {
-    let script = "TMPDIR=/mnt HOME=/nowhere \"$0\" try >/dev/null; ls -d /tmp/*; stat -c %a $base";
+    let script = "TMPDIR=/mnt HOME=/nowhere $child try >/dev/null; ls -d /tmp/*; stat -c %a $base";
     let Some(answer) = default_after(script) else { return };
     assert_eq!(answer, "/tmp/portlease-0\n700"); // `unshare` makes everybody root
 }
@@ -182,16 +184,16 @@ fn the_default_place_depends_on_no_variable() {
 #[test]
 fn a_squatter_in_the_default_place() {
     let squat = "ln -s /nowhere $base; touch $base-1; mkdir -m 777 $base-2; ";
-    let script = format!("{squat} \"$0\" try >/dev/null; ls -d $base*/ | grep -v -e -2/");
+    let script = format!("{squat} $child try >/dev/null; ls -d $base*/ | grep -v -e -2/");
     let Some(answer) = default_after(&script) else { return };
     assert_eq!(answer, "/tmp/portlease-0-3/");
     // The squatter went away: who comes later still finds those who came before.
     let script =
-        format!("{squat} \"$0\" try >/dev/null; rm $base; \"$0\" try >/dev/null; ls -d $base*/");
+        format!("{squat} $child try >/dev/null; rm $base; $child try >/dev/null; ls -d $base*/");
     let answer = default_after(&script).unwrap();
     assert_eq!(answer, "/tmp/portlease-0-2/\n/tmp/portlease-0-3/");
     let script =
-        "ln -s /nowhere $base; for i in 1 2 3 4 5 6 7; do touch $base-$i; done; exec \"$0\" try";
+        "ln -s /nowhere $base; for i in 1 2 3 4 5 6 7; do touch $base-$i; done; exec $child try";
     let answer = default_after(script).unwrap();
     assert!(answer.starts_with("Registry: no directory for the registry"), "{answer}");
     assert!(answer.contains("PORTLEASE_DIR"), "{answer}");
