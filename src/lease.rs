@@ -149,9 +149,11 @@ impl Lease {
     }
 
     fn bind_error(&self, doing: &str, error: io::Error) -> Error {
-        let taken = error.kind() == io::ErrorKind::AddrInUse;
-        let kind = if taken { ErrorKind::PortTaken } else { ErrorKind::Io };
-        Error::io(kind, format_args!("{doing} {}", self.addr()), error).with_port(self.port)
+        let (kind, hint) = match error.kind() {
+            io::ErrorKind::AddrInUse => (ErrorKind::PortTaken, ": a socket is bound there already"),
+            _ => (ErrorKind::Io, ""),
+        };
+        Error::io(kind, format_args!("{doing} {}{hint}", self.addr()), error).with_port(self.port)
     }
 
     /// Frees the port, as dropping does, and reports what dropping must swallow.

@@ -4,6 +4,7 @@
 //! written in it: `record.rs`; how a port is taken: `lease`.
 
 mod lock;
+pub(crate) mod queue;
 mod record;
 pub(crate) mod slot;
 pub(crate) mod table;
@@ -252,6 +253,11 @@ impl Space {
     /// When which of `ports` was used.
     pub(crate) fn marks(&self, ports: &PortSet) -> Marks<'_> {
         self.table.marks(ports.bounds())
+    }
+
+    /// Whether `port` was taken or released a short time ago.
+    pub(crate) fn used_lately(&self, port: u16) -> bool {
+        self.table.used_lately(port)
     }
 
     /// Writes down who took `port`. Called by who has its slot.

@@ -55,7 +55,7 @@ fn each_namespace_has_its_own_ports() {
     let block = Allotment::new();
     let _here = own.request().exact(block.first).lease().unwrap();
     let port = block.first.to_string();
-    let script = "ip link set lo up; exec \"$0\" hold-exact \"$1\" \"$2\" </dev/null";
+    let script = "ip link set lo up; exec \"$0\" hold-exact \"$1\" \"$2\" 0 </dev/null";
     let Some(output) = unshare(&["--net"], script, &[&own.arg(), &port]) else { return };
     assert_eq!(stdout_of(&output), "held");
 }

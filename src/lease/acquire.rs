@@ -30,11 +30,13 @@ const MAX_RESTING: usize = 64;
 /// How many ports that refused the hold are tried once more, for TIME_WAIT.
 const MAX_REFUSED: usize = 64;
 
-/// How long the refusal of an exact port is doubted, since it may be over in a moment: a socket that
-/// was closed while a sibling thread was spawning lives on in the child until its exec, and who
-/// only looks at a slot locks it for a microsecond. On a busy machine, either may be scheduled out
-/// in the middle.
-const SETTLE: Duration = Duration::from_millis(200);
+/// How long a refusal is doubted: who only looks at a slot locks it for a microsecond, and a socket
+/// that was closed while a sibling thread was spawning lives on in the child until its exec.
+const DOUBT: Duration = Duration::from_millis(200);
+
+/// How long it is doubted if the port was used lately. On a busy machine, a child waits long for
+/// its exec (more than 200 ms with 40 runnable processes on two cores).
+const LONG_DOUBT: Duration = Duration::from_secs(5);
 
 /// What a wait is cut to that the clock cannot express.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -65,15 +67,18 @@ impl Request {
     }
 
     pub(super) fn exact(&self, ports: &[u16]) -> Result<Vec<Lease>> {
-        let now = Instant::now();
-        let deadline = now.checked_add(self.wait.max(SETTLE)).unwrap_or(now + FOR_EVER);
+        let start = Instant::now();
         let mut taker = Taker::new(&self.registry, self.udp)?;
         let mut waited_for = None;
+        if let (false, Some(&first)) = (self.wait.is_zero(), ports.first()) {
+            // Who is ready to wait does not get in before those who wait already.
+            waited_for = Some(self.wait_for(&mut taker, first, start)?);
+        }
         loop {
             match all_of(&mut taker, ports, waited_for.take())? {
                 Ok(grips) => return Ok(self.leases(grips, &taker.space)),
                 // By now, all others are let go.
-                Err(busy) => waited_for = Some(self.wait_for(&mut taker, busy, deadline)?),
+                Err(busy) => waited_for = Some(self.wait_for(&mut taker, busy, start)?),
             }
         }
     }
@@ -94,7 +99,7 @@ impl Request {
                 Ok(grips) => return Ok(self.leases(grips, &taker.space)),
                 Err(tally) => tally,
             };
-            let patience = if tally.in_use() { self.wait.max(SETTLE) } else { self.wait };
+            let patience = self.wait.max(tally.in_use().map_or(Duration::ZERO, doubt));
             let left = patience.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Err(tally.exhausted(&self.registry, &taker.space, ports, wanted));
@@ -106,16 +111,20 @@ impl Request {
 
     /// Waits for one port, holding none: first for its slot, then for whoever else has it, another
     /// registry or a server that is shutting down.
-    fn wait_for(&self, taker: &mut Taker<'_>, port: u16, deadline: Instant) -> Result<Grip> {
+    fn wait_for(&self, taker: &mut Taker<'_>, port: u16, start: Instant) -> Result<Grip> {
+        let until = |wait| start.checked_add(wait).unwrap_or(start + FOR_EVER);
         let path = taker.space.slot(port);
-        let slot = if self.wait.is_zero() {
-            settle_slot(&path, deadline)
+        let slot = if !self.wait.is_zero() {
+            line::wait(&path, until(self.wait))
+        } else if owner::lives(&taker.space.holder(port)) {
+            Ok(None)
         } else {
-            line::wait(&path, deadline)
+            try_again(&path, until(DOUBT))
         };
         let Some(slot) = slot.map_err(|error| cannot("lock", &path, error))? else {
             return Err(refusal::leased(&self.registry, &taker.space, port, self.wait));
         };
+        let deadline = until(self.wait.max(doubt(taker.space.used_lately(port))));
         let mut pause = Duration::from_millis(1);
         loop {
             let error = match taker.hold(port, Effort::OverTimeWait) {
@@ -228,7 +237,7 @@ impl Walk {
         let may_be_time_wait = effort == Effort::Plain && self.refused.len() < MAX_REFUSED;
         match taker.take(port, effort)? {
             Outcome::Taken(grip) => self.grips.push(grip),
-            Outcome::InUse if may_be_time_wait => self.refused.push(port),
+            Outcome::InUse { .. } if may_be_time_wait => self.refused.push(port),
             refused => self.tally.count(refused),
         }
         Ok(())
@@ -269,19 +278,24 @@ fn all_of(taker: &mut Taker<'_>, ports: &[u16], mut ours: Option<Grip>) -> Resul
             Outcome::Unusable(error) => {
                 return Err(cannot("lock", &taker.space.slot(port), error).with_port(port));
             }
-            Outcome::Leased | Outcome::InUse => return Ok(Err(port)),
+            Outcome::Leased | Outcome::InUse { .. } => return Ok(Err(port)),
         }
     }
     Ok(Ok(grips))
 }
 
-fn settle_slot(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
+fn try_again(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
     loop {
         match Slot::try_lock(path)? {
             None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
             other => return Ok(other),
         }
     }
+}
+
+/// How long to doubt that a port is in use, which was used lately or not.
+fn doubt(lately: bool) -> Duration {
+    if lately { LONG_DOUBT } else { DOUBT }
 }
 
 fn seed() -> u64 {

@@ -26,7 +26,7 @@ pub(super) struct Grip {
 pub(super) enum Outcome {
     Taken(Grip),
     Leased,
-    InUse,
+    InUse { lately: bool },
     Excluded(io::Error),
     Unusable(io::Error),
 }
@@ -70,7 +70,9 @@ impl<'a> Taker<'a> {
         match self.hold(port, effort) {
             Ok(hold) => Ok(Outcome::Taken(Grip { port, hold, slot })),
             Err(error) => match error.kind() {
-                io::ErrorKind::AddrInUse => Ok(Outcome::InUse),
+                io::ErrorKind::AddrInUse => {
+                    Ok(Outcome::InUse { lately: self.space.used_lately(port) })
+                }
                 io::ErrorKind::PermissionDenied => Ok(Outcome::Excluded(error)),
                 _ => Err(refusal::cannot_hold(port, error)),
             },

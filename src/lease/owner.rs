@@ -42,6 +42,12 @@ pub(super) fn record(label: Option<&str>) -> Holder {
     }
 }
 
+/// Whether the process that wrote a record still lives, as far as can be seen from here.
+pub(super) fn lives(holder: &Holder) -> bool {
+    let started = holder.pid.and_then(sys::process_start);
+    started.is_some() && started == holder.process_start
+}
+
 fn look() -> Process {
     let pid = process::id();
     let path = env::current_exe().ok();

@@ -18,6 +18,7 @@ const NAMED_HOLDERS: usize = 3;
 pub(super) struct Tally {
     leased: u32,
     in_use: u32,
+    lately: bool,
     excluded: u32,
     unusable: u32,
     first_unusable: Option<io::Error>,
@@ -27,7 +28,10 @@ impl Tally {
     pub(super) fn count(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Leased => self.leased += 1,
-            Outcome::InUse => self.in_use += 1,
+            Outcome::InUse { lately } => {
+                self.in_use += 1;
+                self.lately |= lately;
+            }
             Outcome::Excluded(_) => self.excluded += 1,
             Outcome::Unusable(error) => {
                 self.unusable += 1;
@@ -37,9 +41,10 @@ impl Tally {
         }
     }
 
-    /// Whether anything but leases stands in the way, which may be over in a moment.
-    pub(super) fn in_use(&self) -> bool {
-        self.in_use > 0
+    /// Whether anything but leases stands in the way; and if so, whether on a port that was used
+    /// lately.
+    pub(super) fn in_use(&self) -> Option<bool> {
+        (self.in_use > 0).then_some(self.lately)
     }
 
     /// The whole of `ports` was tried, and `wanted` ("2 ports") were not to be had.
@@ -50,21 +55,27 @@ impl Tally {
         ports: &PortSet,
         wanted: &str,
     ) -> Error {
-        let Tally { leased, in_use, excluded, unusable, first_unusable } = self;
+        let Tally { leased, in_use, excluded, unusable, first_unusable, .. } = self;
         if let (0, 0, 0, Some(error)) = (leased, in_use, excluded, &first_unusable) {
             let error = io::Error::new(error.kind(), error.to_string());
             return cannot("lock any slot in", space.path(), error);
         }
-        let mut message = format!(
-            "failed to lease {wanted} of {ports}: of the {} in it, {leased} are leased, {in_use} \
-             are in use by programs that did not lease them, {excluded} are excluded by the system",
-            ports.len()
-        );
+        let reasons = [
+            (leased, "leased"),
+            (in_use, "in use by programs that did not lease them"),
+            (excluded, "excluded by the system"),
+            (unusable, "with a slot that cannot be used"),
+        ];
+        let seen = reasons.iter().filter(|(count, _)| *count > 0);
+        let seen: Vec<_> = seen.map(|(count, reason)| format!("{count} {reason}")).collect();
+        let seen = if seen.is_empty() { "too few".to_owned() } else { seen.join(", ") };
+        let mut message =
+            format!("failed to lease {wanted} of {ports}: of its {} ports, {seen}", ports.len());
         if let Some(error) = first_unusable {
-            message.push_str(&format!(", and {unusable} have slots that cannot be used ({error})"));
+            message.push_str(&format!(" ({error})"));
         }
         for (count, holder) in largest_holders(registry, ports) {
-            message.push_str(&format!("\n  {count} are leased by {holder}"));
+            message.push_str(&format!("\n  {count} leased by {holder}"));
         }
         message.push_str(
             "\n  release some, wait for one with `LeaseBuilder::wait`, or widen the range (in \
@@ -90,7 +101,9 @@ fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)>
 
 /// An exact port that is leased.
 pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Duration) -> Error {
-    taken(registry, port, waited, &format!("leased by {}", space.holder(port)))
+    let holder = space.holder(port);
+    let own = if is_this_process(&holder) { "this very process, " } else { "" };
+    taken(registry, port, waited, &format!("leased by {own}{holder}"))
 }
 
 /// An exact port whose slot is ours, and whose bind the kernel refuses.
@@ -105,17 +118,21 @@ fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {
     } else {
         message.push_str(&format!("\n  waited {:.1} s for it", waited.as_secs_f64()));
         let held = registry.list().unwrap_or_default();
-        let ours = held.iter().filter(|holder| holder.pid() == Some(process::id()));
-        let ours: Vec<_> = ours.map(|holder| holder.port().to_string()).collect();
-        if !ours.is_empty() {
+        let others = held.iter().filter(|holder| is_this_process(holder) && holder.port() != port);
+        let others: Vec<_> = others.map(|holder| holder.port().to_string()).collect();
+        if !others.is_empty() {
             message.push_str(&format!(
                 ", while this process holds {}: two who take the same ports in different orders \
                  wait for each other; take them in ascending order, or in one call",
-                ours.join(", ")
+                others.join(", ")
             ));
         }
     }
     Error::new(ErrorKind::PortTaken, message).with_port(port)
+}
+
+fn is_this_process(holder: &Holder) -> bool {
+    holder.pid() == Some(process::id())
 }
 
 /// A port that the system keeps from this process, for whatever reason but that it is in use.

@@ -42,9 +42,8 @@ impl Slot {
         Err(replaced_again())
     }
 
-    /// Waits for the slot at `path`, for as long as it takes: blocked in `flock`, where the kernel
-    /// keeps the line.
-    pub(crate) fn wait_lock(path: &Path) -> io::Result<Slot> {
+    /// Waits for the slot at `path`, for as long as it takes: blocked in `flock`.
+    pub(super) fn wait_lock(path: &Path) -> io::Result<Slot> {
         for _ in 0..MAX_REOPENS {
             let file = sys::open_private(path)?;
             lock::wait_exclusive(&file)?;

@@ -86,6 +86,14 @@ impl Table {
         Holder::decode(port, &bytes[..read]).filter(|_| taken)
     }
 
+    /// Whether `port` was taken or released within the cool-down.
+    pub(super) fn used_lately(&self, port: u16) -> bool {
+        let mut mark = [0; MARK];
+        self.read(&mut mark, mark_offset(port));
+        let mark = u32::from_le_bytes(mark);
+        mark != 0 && now().wrapping_sub(mark) < COOL_DOWN
+    }
+
     /// The marks of the ports from `bounds.0` to `bounds.1`.
     pub(super) fn marks(&self, bounds: (u16, u16)) -> Marks<'_> {
         let (first, last) = bounds;
@@ -181,7 +189,9 @@ mod tests {
         table.took(20_000, &somebody(20_000));
         assert_eq!(of(&table, 20_000), Use::Taken);
         assert_eq!(table.holder(20_000), Some(somebody(20_000)));
+        assert!(table.used_lately(20_000) && !table.used_lately(20_001));
         table.released(20_000);
+        assert!(table.used_lately(20_000));
         assert!(matches!(of(&table, 20_000), Use::Resting(..1000)));
         assert_eq!(table.holder(20_000), None);
         assert_eq!((of(&table, 19_999), of(&table, 20_001)), (Use::Rested, Use::Rested));

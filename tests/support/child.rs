@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{self, Command};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -44,13 +44,24 @@ fn main() {
         ["try-variable", name] => report_lease(Lease::builder().from_env(name)),
         ["one-by-one", dir, first, last, count] => {
             let registry = Registry::open(dir).unwrap();
+            let range = first.parse().unwrap()..=last.parse().unwrap();
+            let request = || Lease::builder().registry(&registry).range(range.clone());
+            // A child of the test may still have copies of sockets on these ports.
+            drop(request().wait(Duration::from_secs(60)).lease_many(range.len()).unwrap());
             for _ in 0..count.parse().unwrap() {
-                let range = first.parse().unwrap()..=last.parse().unwrap();
-                say(Lease::builder().registry(&registry).range(range).lease().unwrap());
+                say(request().lease().unwrap());
                 thread::sleep(Duration::from_millis(10)); // the registry's clock ticks in 2 ms
             }
         }
-        ["hold-exact", dir, port] => hold_exact(dir, port.parse().unwrap()),
+        ["hold-exact", dir, port, wait] => {
+            hold_exact(dir, port.parse().unwrap(), Duration::from_secs(wait.parse().unwrap()));
+        }
+        ["probe", dir, first, last] => {
+            let registry = Registry::open(dir).unwrap();
+            let range = first.parse().unwrap()..=last.parse().unwrap();
+            let request = Lease::builder().registry(&registry).range(range.clone());
+            say(request.lease_many(range.len()).is_ok());
+        }
         ["contend", dir, witness, first, last, rounds] => contend(
             &Registry::open(dir).unwrap(),
             Path::new(witness),
@@ -60,8 +71,8 @@ fn main() {
         ["churn", dir, first, last] => {
             churn(&Registry::open(dir).unwrap(), first.parse().unwrap(), last.parse().unwrap());
         }
-        ["queue", dir, port, hold_ms] => {
-            queue(dir, port.parse().unwrap(), Duration::from_millis(hold_ms.parse().unwrap()));
+        ["queue", dir, port, log, turns] => {
+            queue(dir, port.parse().unwrap(), log, turns.parse().unwrap());
         }
         ["pair", dir, one, two, rounds] => {
             pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
@@ -123,9 +134,9 @@ fn report_lease(request: LeaseBuilder) {
 }
 
 /// Takes one port, says so or why not, and keeps it until its standard input ends.
-fn hold_exact(dir: &str, port: u16) {
+fn hold_exact(dir: &str, port: u16, wait: Duration) {
     let registry = Registry::open(dir).unwrap();
-    match Lease::builder().registry(&registry).exact(port).lease() {
+    match Lease::builder().registry(&registry).exact(port).wait(wait).lease() {
         Ok(_lease) => {
             say("held");
             io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -176,17 +187,20 @@ fn churn(registry: &Registry, first: u16, last: u16) -> ! {
     }
 }
 
-/// Waits in line for one port, and prints how long it took.
-fn queue(dir: &str, port: u16, hold: Duration) {
+/// Waits in line for one port, again and again, and notes in a shared file when it asks and gets.
+fn queue(dir: &str, port: u16, log: &str, turns: u32) {
     let registry = Registry::open(dir).unwrap();
+    let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
     say("ready");
     io::stdin().read_to_end(&mut Vec::new()).unwrap(); // all start together
-    let start = Instant::now();
-    let request = Lease::builder().registry(&registry).exact(port).wait(Duration::from_secs(60));
-    let lease = request.lease().unwrap();
-    say(start.elapsed().as_millis());
-    thread::sleep(hold); // the work that is done with the port
-    drop(lease);
+    for _ in 0..turns {
+        log.write_all(format!("asks {}\n", process::id()).as_bytes()).unwrap();
+        let request = Lease::builder().registry(&registry).exact(port);
+        let lease = request.wait(Duration::from_secs(60)).lease().unwrap();
+        log.write_all(format!("gets {}\n", process::id()).as_bytes()).unwrap();
+        thread::sleep(Duration::from_millis(30)); // the work that is done with the port
+        drop(lease);
+    }
 }
 
 /// Takes two ports at once, again and again.

@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -137,9 +138,11 @@ impl Allotment {
             let lease = Lease::builder().range(19_000..=19_249).label("allotment").lease().unwrap();
             let first = 10_000 + (lease.port() - 19_000) * Allotment::SIZE;
             let last = first + Allotment::SIZE - 1;
-            // A developer's own server may be in it.
+            // A developer's own server may be in it. A process of its own looks: what this one
+            // binds, a child of another test may have copies of for a while.
             let own = OwnRegistry::new();
-            if own.request().range(first..=last).lease_block(Allotment::SIZE).is_ok() {
+            let role = ["probe", &own.arg(), &first.to_string(), &last.to_string()];
+            if stdout_of(&child_command(&role).output().unwrap()) == "true" {
                 return Allotment { first, last, _lease: lease };
             }
         }
@@ -162,6 +165,36 @@ pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Optio
     Some(command.output().unwrap())
 }
 
+/// Another user of this machine, who may run the child program.
+pub(crate) struct SomebodyElse {
+    home: TempDir,
+}
+
+impl SomebodyElse {
+    /// `None`: not possible here, and the reason was printed.
+    pub(crate) fn new() -> Option<SomebodyElse> {
+        if !is_root() || Command::new("setpriv").arg("--version").output().is_err() {
+            return skip("needs root and setpriv, to become somebody else");
+        }
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::copy(child_path(), home.path().join("child")).unwrap();
+        Some(SomebodyElse { home })
+    }
+
+    /// A directory in which he may write.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn child_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=12345", "--regid=12345", "--clear-groups"]);
+        command.arg(self.home().join("child")).args(arguments);
+        command
+    }
+}
+
 /// Says why a test cannot run here.
 pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     assert!(env::var_os("PORTLEASE_TEST_ALL").is_none(), "must not be skipped: {reason}");
@@ -170,7 +203,6 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
 }
 
 pub(crate) fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
@@ -208,9 +240,4 @@ pub(crate) fn processes_with(variable: &str, value: &str) -> Vec<u32> {
         found.then_some(pid)
     });
     pids.filter(|&pid| lives(pid)).collect()
-}
-
-/// Puts a file of `content` somewhere, for tests of what must not be touched.
-pub(crate) fn write(path: impl AsRef<Path>, content: &[u8]) {
-    fs::write(path, content).unwrap();
 }
