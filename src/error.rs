@@ -102,6 +102,13 @@ impl Error {
         self
     }
 
+    /// This error, after which another came while its consequences were being dealt with.
+    pub(crate) fn and_then(mut self, next: Error) -> Error {
+        self.inner.message.push_str(&format!("; and then: {}", next.inner.message));
+        self.inner.output = self.inner.output.or(next.inner.output);
+        self
+    }
+
     /// Which kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind

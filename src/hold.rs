@@ -127,7 +127,13 @@ impl Binder {
     pub(crate) fn hold_over_time_wait(&mut self, port: u16) -> io::Result<Hold> {
         // Refused by a hold, and by any socket on the wildcard.
         let token = tcp_socket(Domain::IPV4)?;
-        token.bind(&SocketAddr::from((TOKEN, port)).into())?;
+        token.bind(&SocketAddr::from((TOKEN, port)).into()).map_err(|error| {
+            match error.kind() {
+                // A loopback device with less than 127.0.0.0/8: nothing can be told, so it is taken.
+                io::ErrorKind::AddrNotAvailable => io::Error::from(io::ErrorKind::AddrInUse),
+                _ => error,
+            }
+        })?;
         token.set_reuse_address(true)?;
         // Refused by whoever listens, or is bound without SO_REUSEADDR; not by TIME_WAIT.
         let mut sockets = self.bind_wildcard(port, true)?;

@@ -84,6 +84,9 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// - A stranger who sets `SO_REUSEADDR` and asks for exactly this number can listen on it before
 ///   our server does, or beside it on another address (127.0.0.2, ::1). Who uses the registry does
 ///   not, and `bind(0)` cannot.
+/// - An exact port is also given if its last server is gone and connections of it remain, in
+///   TIME_WAIT or with the other end still open; or if a stranger has bound it with `SO_REUSEADDR`
+///   on one address, and does not listen. The kernel tells none of these from the others.
 /// - UDP cannot be held. The slot and the range protect the number; `.udp()` checks that no UDP
 ///   socket had it.
 /// - With the sysctl `ip_autobind_reuse=1` (default 0) the kernel may hand out a held port.

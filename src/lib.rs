@@ -56,7 +56,8 @@ pub use bound::{Bound, bind};
 pub use error::{Error, ErrorKind, Result};
 pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
-pub use server::{Ports, Server, ServerBuilder, Stopped};
+pub use server::{Line, PanicLog, Ports, Server, ServerBuilder, Stopped, Stream};
+pub use sys::Signal;
 
 /// The README's code is compiled and run like any other documentation.
 #[cfg(doctest)]

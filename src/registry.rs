@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use once_cell::sync::OnceCell;
 
 pub use self::record::Holder;
-use self::table::{Marks, Table};
+use self::table::{Marks, Table, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PortSet;
 use crate::sys;
@@ -218,8 +218,12 @@ impl Registry {
         find: impl FnOnce() -> Result<Arc<Space>>,
     ) -> Result<Arc<Space>> {
         if let Some(space) = self.spaces().get(&namespace) {
-            return Ok(space.clone());
+            // A process that found the directory removed has made it anew, or will.
+            if !space.table.is_stale() {
+                return Ok(space.clone());
+            }
         }
+        self.forget_stale_spaces();
         let space = find()?;
         self.spaces().insert(namespace, space.clone());
         Ok(space)
@@ -228,6 +232,10 @@ impl Registry {
     /// Forgets where the directory was: it is gone, and has to be found or created again.
     pub(crate) fn forget_spaces(&self) {
         self.spaces().clear();
+    }
+
+    fn forget_stale_spaces(&self) {
+        self.spaces().retain(|_, space| !space.table.is_stale());
     }
 
     fn spaces(&self) -> MutexGuard<'_, HashMap<Namespace, Arc<Space>>> {
@@ -241,7 +249,8 @@ impl Space {
         create_dir(&path)?;
         let lock = File::open(&path).map_err(|error| cannot("open", &path, error))?;
         let _ = lock::try_shared(&lock); // a cleaner is at work right now: no reason to fail
-        let table = Table::open(&path.join("table"));
+        let table = path.join("table");
+        let table = Table::open(&table).map_err(|error| cannot("open", &table, error))?;
         Ok(Arc::new(Space { path, ports, table, _lock: lock }))
     }
 
@@ -253,6 +262,11 @@ impl Space {
     /// When which of `ports` was used.
     pub(crate) fn marks(&self, ports: &PortSet) -> Marks<'_> {
         self.table.marks(ports.bounds())
+    }
+
+    /// Whether somebody wrote down that he has `port`.
+    pub(crate) fn is_marked_taken(&self, port: u16) -> bool {
+        self.table.marks((port, port)).of(port) == Use::Taken
     }
 
     /// Whether `port` was taken or released a short time ago.
@@ -289,7 +303,7 @@ impl Place {
             Place::At(path) => {
                 if let Some(parent) = path.parent() {
                     // If that fails, what follows says so.
-                    let _ = fs::create_dir_all(parent);
+                    let _ = sys::create_private_dirs(parent);
                 }
                 return create_dir(path).map(|()| path.clone());
             }

@@ -1,41 +1,38 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`. Its processes: `process`, `watchdog`, and the table `stop`.
-//! What it prints: `output`, `report`. Whether it is ready: `ready`.
+//! What can be asked for: `builder`. One start of it, from the spawn to the stop: `running`. Its
+//! processes: `process`, `watchdog`, and the table `stop`. What it prints: `output`, `report`,
+//! `panic_log`. Whether it is ready: `ready`.
 
 mod builder;
 mod output;
+mod panic_log;
 mod process;
 mod ready;
 mod report;
+mod running;
 mod stop;
+mod stopped;
 mod watchdog;
 
-use std::ffi::OsStr;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::builder::{Launch, Way};
+use self::builder::{Config, Launch, Way};
 pub use self::builder::{Ports, ServerBuilder};
-use self::output::Output;
-use self::process::{End, Left, Process};
+pub use self::output::{Line, Stream};
+pub use self::panic_log::PanicLog;
+use self::running::Running;
+pub use self::stopped::Stopped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys;
+use crate::sys::Signal;
 
 /// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
-
-/// How long the last lines of a server that has ended may be on their way.
-const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
-
-/// The longest pause between two looks at whether a server is ready.
-const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running server, with a port that nobody else has.
 ///
@@ -45,8 +42,9 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// this process is killed, by `SIGKILL` too, a watchdog does the same, and the port stays leased
 /// until it is done.
 ///
-/// The server's standard input is empty. What it prints is always read, the last 64 KiB are kept,
-/// and they are in every error.
+/// The server's standard input is empty. What it prints is always read; the last 64 KiB are kept, are
+/// in every error, and are printed when a panic drops the server. If the environment variable
+/// `PORTLEASE_LOG_DIR` names a directory, all of it is copied to a file there, `NAME-PID.log`.
 ///
 /// # Examples
 ///
@@ -61,6 +59,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # What this does not guarantee
 ///
+/// - If this process was killed, nobody reads the server's output any more: one that prints while it
+///   shuts down may be ended by `SIGPIPE` before it is done.
 /// - A process that leaves the process group (`setsid`; a server that makes itself a daemon) is
 ///   neither ended by [`stop`](Server::stop) nor by the watchdog.
 /// - That the one who accepts connections on the port is this server: on a leased port a stranger
@@ -71,48 +71,9 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
               as the server is needed"]
 #[derive(Debug)]
 pub struct Server {
-    launch: Launch,
-    way: Way,
-    name: Option<String>,
-    start_timeout: Duration,
-    stop_grace: Duration,
+    config: Config,
     lease: Option<Lease>,
     running: Option<Running>,
-}
-
-/// One start of it.
-#[derive(Debug)]
-struct Running {
-    name: String,
-    port: u16,
-    process: Process,
-    output: Output,
-}
-
-/// How a server ended.
-#[derive(Clone, Debug)]
-pub struct Stopped {
-    status: Option<ExitStatus>,
-    forced: bool,
-    output: String,
-}
-
-impl Stopped {
-    /// The exit status of the server's own process; `None` where it cannot be known, because this
-    /// process ignores `SIGCHLD` or somebody else reaped it.
-    pub fn status(&self) -> Option<ExitStatus> {
-        self.status
-    }
-
-    /// Whether something of it had to be killed after the grace.
-    pub fn forced(&self) -> bool {
-        self.forced
-    }
-
-    /// The last that it printed, at most 64 KiB.
-    pub fn output(&self) -> &str {
-        &self.output
-    }
 }
 
 impl Server {
@@ -148,9 +109,8 @@ impl Server {
         ServerBuilder::new(Launch::Closure(Mutex::new(Box::new(make))), Some(Way::Closure))
     }
 
-    fn start(builder: ServerBuilder) -> Result<Server> {
-        let ServerBuilder { launch, way, lease, name, start_timeout, stop_grace } = builder;
-        let lease = match (&way, lease) {
+    fn start(config: Config, lease: Option<Lease>) -> Result<Server> {
+        let lease = match (&config.way, lease) {
             (None, _) => {
                 return Err(invalid(
                     "nothing says how the server gets its port: use `env_port(\"PORT\")` or \
@@ -167,58 +127,31 @@ impl Server {
             (Some(_), Some(lease)) => Some(lease),
             (Some(_), None) => {
                 let request = Lease::builder();
-                let request = match &name {
+                let request = match &config.name {
                     Some(name) => request.label(name),
                     None => request,
                 };
                 Some(request.lease()?)
             }
         };
-        let way = way.unwrap_or(Way::Report);
-        let mut server =
-            Server { launch, way, name, start_timeout, stop_grace, lease, running: None };
+        let mut server = Server { config, lease, running: None };
         server.launch()?;
         Ok(server)
     }
 
-    /// Starts the command, and waits until it is ready. After an error, nothing of it is left.
+    /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
+    /// the message says what.
     fn launch(&mut self) -> Result<()> {
-        let leased = self.lease.as_ref().map_or(0, Lease::port);
-        let lock = match &self.lease {
-            Some(lease) => lease.share_lock().map_err(|error| {
-                Error::io(ErrorKind::Io, format_args!("share the lock of port {leased}"), error)
-            })?,
-            None => None,
-        };
-        let (way, name, grace) = (&self.way, self.name.as_deref(), self.stop_grace);
-        let (name, process) = self.launch.with_command(&Ports { main: leased }, |command| {
-            if let Way::Variable(variable) = way {
-                command.env(variable, leased.to_string());
-            }
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let name = name.map_or_else(|| program_name(command.get_program()), str::to_owned);
-            let process = Process::spawn(command, lock, grace)
-                .map_err(|error| cannot_spawn(&name, command, error));
-            (name, process)
-        });
-        let mut process = process?;
-        let (stdout, stderr) = (process.child().stdout.take(), process.child().stderr.take());
-        let (output, drained) = Output::drain(stdout, stderr);
-        let mut running = Running { name, port: leased, process, output };
-        let ready = match drained {
-            Ok(()) => running.wait_until_ready(&self.way, self.start_timeout),
-            Err(error) => {
-                let doing = format_args!("read the output of server `{}`", running.name);
-                Err(Error::io(ErrorKind::Io, doing, error))
-            }
-        };
-        self.running = Some(running);
-        if let Err(error) = ready {
-            let stopped = self.stop_running(self.stop_grace);
-            let output = stopped.map_or_else(|error| error.to_string(), |stopped| stopped.output);
-            return Err(error.with_output(output));
+        if self.lease.is_none() && self.config.way != Some(Way::Report) {
+            return Err(not_running()); // it was given up with what could not be stopped
         }
-        Ok(())
+        let mut running = Running::spawn(&mut self.config, self.lease.as_ref())?;
+        let ready = running.wait_until_ready(&self.config);
+        self.running = Some(running);
+        ready.map_err(|error| match self.stop_running(self.config.stop_grace) {
+            Ok(stopped) => error.with_output(stopped.output),
+            Err(left) => error.and_then(left),
+        })
     }
 
     /// The port that the server listens on.
@@ -252,6 +185,114 @@ impl Server {
         self.running.as_ref().map_or_else(String::new, |running| running.output.tail())
     }
 
+    /// The last lines that it printed, at most 64 KiB of them, each with its stream and the time at
+    /// which it was read. A line without its newline is not among them yet.
+    pub fn lines(&self) -> Vec<Line> {
+        self.running.as_ref().map_or_else(Vec::new, |running| running.output.lines())
+    }
+
+    /// Waits until a line that contains `text` has been printed, by either stream, and returns it.
+    /// Lines that were printed before the call count, as far as they are kept.
+    ///
+    /// # Errors
+    ///
+    /// With the last it printed:
+    ///
+    /// - [`ErrorKind::Exited`]: the server's output ended without such a line.
+    /// - [`ErrorKind::NotReady`]: there was none within `at_most`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::{process::Command, time::Duration};
+    /// # let server = portlease::Server::builder(Command::new("x")).report_port().start()?;
+    /// server.wait_for_line("cache is warm", Duration::from_secs(10))?;
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn wait_for_line(&self, text: &str, at_most: Duration) -> Result<Line> {
+        self.wait_for_line_where(&format!("that contains {text:?}"), at_most, |line| {
+            line.contains(text)
+        })
+    }
+
+    /// The same, for a line about which `matches` is true. `which` completes "a line" in the error:
+    /// "that ends in a number".
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_line`](Server::wait_for_line).
+    pub fn wait_for_line_where(
+        &self,
+        which: &str,
+        at_most: Duration,
+        matches: impl FnMut(&str) -> bool,
+    ) -> Result<Line> {
+        self.running()?.wait_for_line(which, at_most, matches)
+    }
+
+    /// Prints the last of the output on this thread's standard error if the returned guard is
+    /// dropped while the thread is panicking. For servers in statics, which are never dropped; a
+    /// server that is dropped by a panic does it by itself.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// use std::sync::LazyLock;
+    /// use portlease::Server;
+    ///
+    /// static API: LazyLock<Server> = LazyLock::new(|| {
+    ///     Server::builder(Command::new("my-server")).env_port("PORT").start().unwrap()
+    /// });
+    ///
+    /// # fn test() {
+    /// let _log = API.log_on_panic();
+    /// // what may fail
+    /// # }
+    /// ```
+    pub fn log_on_panic(&self) -> PanicLog {
+        PanicLog::new(self.running.as_ref())
+    }
+
+    /// The writing end of the server's standard input, once, if
+    /// [`pipe_stdin`](ServerBuilder::pipe_stdin) asked for it.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.running.as_mut().and_then(|running| running.process.child().stdin.take())
+    }
+
+    /// Sends a signal to the server's own process, not to others of its group.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Exited`]: it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.running()?.signal(signal)
+    }
+
+    /// The exit status of the server's own process, if it has ended. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`]: it has ended, and its status is unknown, because this process ignores
+    /// `SIGCHLD` or somebody else reaped it.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.wait(Duration::ZERO)
+    }
+
+    /// Waits until the server's own process ends by itself, for at most so long. `None`: it has not.
+    ///
+    /// The server stays what it is: others of its group may live, and its port is still leased.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_wait`](Server::try_wait).
+    pub fn wait(&mut self, at_most: Duration) -> Result<Option<ExitStatus>> {
+        match &mut self.running {
+            Some(running) => running.wait(at_most),
+            None => Err(not_running()),
+        }
+    }
+
     /// Stops the server, and starts it again; a leased port stays the same, and stays leased.
     ///
     /// The old one is gone, with all its processes, before the new one is started.
@@ -261,7 +302,7 @@ impl Server {
     /// As [`stop`](Server::stop) and [`start`](ServerBuilder::start). After an error the server is
     /// not running, and its [`port`](Server::port) is 0.
     pub fn restart(&mut self) -> Result<()> {
-        self.stop_running(self.stop_grace)?;
+        self.stop_running(self.config.stop_grace)?;
         self.launch()
     }
 
@@ -274,32 +315,21 @@ impl Server {
     /// [`ErrorKind::NotStopped`]: some processes are still there 5 s after `SIGKILL`. The message
     /// names them. The port stays leased until they are gone.
     pub fn stop(mut self) -> Result<Stopped> {
-        self.stop_running(self.stop_grace)
+        self.stop_running(self.config.stop_grace)
     }
 
     fn stop_running(&mut self, grace: Duration) -> Result<Stopped> {
-        let Some(Running { name, port, process, output }) = self.running.take() else {
-            return Ok(Stopped { status: None, forced: false, output: String::new() });
-        };
-        match process.stop(grace) {
-            Ok((End { status }, forced)) => {
-                output.has_ended(OUTPUT_PATIENCE);
-                Ok(Stopped { status, forced, output: output.tail() })
+        let Some(running) = self.running.take() else { return Err(not_running()) };
+        running.stop(self.config.stop_signal, grace).inspect_err(|_| {
+            // Who still has a copy of the lock, the watchdog, keeps it.
+            if let Some(lease) = self.lease.take() {
+                lease.leave();
             }
-            Err(Left(pids)) => {
-                let leased = self.lease.take().map(Lease::leave).is_some();
-                let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
-                let consequence =
-                    if leased { "; the port stays leased until they are gone" } else { "" };
-                let message = format!(
-                    "failed to stop server `{name}` on port {port}: still there after SIGKILL: \
-                     process {}{consequence}",
-                    pids.join(", ")
-                );
-                let error = Error::new(ErrorKind::NotStopped, message);
-                Err(error.with_port(port).with_output(output.tail()))
-            }
-        }
+        })
+    }
+
+    fn running(&self) -> Result<&Running> {
+        self.running.as_ref().ok_or_else(not_running)
     }
 }
 
@@ -308,94 +338,25 @@ impl Drop for Server {
         match &self.running {
             // A forked child has copies of all this: it only closes them.
             Some(running) if !running.process.is_ours() => {}
-            Some(_) => {
+            Some(running) => {
+                drop(PanicLog::new(Some(running))); // prints, if this is a panic
                 let impatient = if thread::panicking() { PANIC_GRACE } else { Duration::MAX };
-                let _ = self.stop_running(self.stop_grace.min(impatient));
+                let _ = self.stop_running(self.config.stop_grace.min(impatient));
             }
             None => {}
         }
     }
 }
 
-impl Running {
-    /// Waits until the server accepts connections on its port, which is learned here if it is
-    /// reported.
-    fn wait_until_ready(&mut self, way: &Way, timeout: Duration) -> Result<()> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(end) = self.process.end() {
-                self.output.has_ended(OUTPUT_PATIENCE);
-                return Err(self.exited(end));
-            }
-            if *way == Way::Report {
-                self.port = self.output.reported_port(Duration::ZERO).unwrap_or(0);
-            }
-            if self.port != 0 && ready::accepts(loopback(self.port)) {
-                return Ok(());
-            }
-            if start.elapsed() >= timeout {
-                return Err(self.not_ready(timeout));
-            }
-            // Either wait ends early when there is something to see.
-            if self.port == 0 && !self.output.has_ended(Duration::ZERO) {
-                self.output.reported_port(pause);
-            } else {
-                sys::wait_for_exit(&[self.process.pid()], pause);
-            }
-            pause = (pause * 2).min(MAX_PAUSE);
-        }
-    }
-
-    fn exited(&self, end: End) -> Error {
-        let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-        let message =
-            format!("server `{}` ended before it was ready{} ({how})", self.name, self.on_port());
-        Error::new(ErrorKind::Exited, message).with_port(self.port)
-    }
-
-    fn not_ready(&self, timeout: Duration) -> Error {
-        let missing = match self.port {
-            0 => {
-                "it has not printed a line `PORT=<number>` on its standard output; if it has, and \
-                  it is not below, it may have to flush it"
-                    .to_owned()
-            }
-            port => format!("nothing accepts connections at {}", loopback(port)),
-        };
-        let message = format!(
-            "server `{}` was not ready after {:.1} s: {missing}",
-            self.name,
-            timeout.as_secs_f64()
-        );
-        Error::new(ErrorKind::NotReady, message).with_port(self.port)
-    }
-
-    fn on_port(&self) -> String {
-        if self.port == 0 { String::new() } else { format!(" on port {}", self.port) }
-    }
+fn not_running() -> Error {
+    Error::new(
+        ErrorKind::Exited,
+        "the server is not running, since its last stop or restart failed",
+    )
 }
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn program_name(program: &OsStr) -> String {
-    let file_name = Path::new(program).file_name().unwrap_or(program);
-    file_name.to_string_lossy().into_owned()
-}
-
-fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
-    let program = command.get_program();
-    let hint = match (error.kind(), command.get_current_dir()) {
-        (io::ErrorKind::NotFound, Some(dir)) => {
-            format!("; there is no such program, or no directory {}", dir.display())
-        }
-        (io::ErrorKind::NotFound, None) => "; there is no such program".to_owned(),
-        (io::ErrorKind::PermissionDenied, _) => "; it may not be executed".to_owned(),
-        _ => String::new(),
-    };
-    Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
 }
 
 fn invalid(message: &str) -> Error {

@@ -43,11 +43,12 @@ fn killed_at_any_moment_of_the_start() {
     // How long a whole start takes on this machine, now.
     let own = OwnRegistry::new();
     let start = Instant::now();
-    let mut child = TestChild::spawn(harness(&own, "polite", "measured"));
+    let mark = unique_mark();
+    let mut child = TestChild::spawn(harness(&own, "polite", &mark));
     while !child.line().expect("the harness failed").starts_with("serving") {}
     let whole_start = start.elapsed();
     child.kill();
-    nothing_is_left(&own, "measured");
+    nothing_is_left(&own, &mark);
 
     let (before, during) = (AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
@@ -94,4 +95,25 @@ fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed() {
     nothing_is_left(&own, &mark);
     // The port went without being released: it rests, but an exact lease gets it.
     drop(own.request().exact(leased[0]).wait(Duration::ZERO).lease().unwrap());
+}
+
+/// The watchdog asks before it kills, whatever its PATH is. (A server that is stopped by a signal
+/// gets SIGHUP and SIGCONT from the kernel, when the death of the harness makes its group an orphan.)
+#[test]
+fn an_orphan_gets_time_to_tidy_up() {
+    for path in [None, Some("/nowhere")] {
+        let own = OwnRegistry::new();
+        let mark = unique_mark();
+        let tidied = own.dir.path().join("tidied");
+        let mut command = harness(&own, "tidy", &mark);
+        command.env("PORTLEASE_TEST_TIDY", &tidied);
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        let mut child = TestChild::spawn(command);
+        while !child.line().expect("the harness failed").starts_with("serving") {}
+        child.kill();
+        nothing_is_left(&own, &mark);
+        assert!(tidied.exists(), "PATH: {path:?}");
+    }
 }

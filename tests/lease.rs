@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portlease::{Bound, ErrorKind, Holder, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
@@ -361,6 +362,96 @@ fn a_privileged_port_is_excluded_and_not_taken() {
     let answer = support::stdout_of(&command.output().unwrap());
     assert!(answer.starts_with("PortExcluded: failed to lease port 81: the system"), "{answer}");
     assert!(answer.contains("below 1024") && answer.contains("Permission denied"), "{answer}");
+}
+
+#[test]
+fn what_can_never_be_is_not_waited_for() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let request = || own.request().range(block.first..=block.first + 4).wait(Duration::MAX);
+    for error in [request().lease_many(6).unwrap_err(), request().lease_block(6).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("there are not so many"), "{error}");
+    }
+}
+
+/// A look locks a slot for a moment; two who want all of a range are in each other's way.
+#[test]
+fn what_passes_in_a_moment_is_no_refusal() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let range = block.first..=block.first + 7;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                own.registry.list().unwrap();
+            }
+        });
+        let one = own.request().range(block.last..=block.last);
+        let all = own.request().range(range);
+        let outcome: Result<(), _> = (0..200).try_for_each(|_| {
+            one.clone().lease().and_then(|_| all.clone().lease_many(8)).map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_no_reason_to_fail() {
+    let own = OwnRegistry::new();
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 100; exec \"$0\" try \"$1\""]).arg(child_path());
+    let output = command.arg(own.path()).output().unwrap();
+    assert!(support::stdout_of(&output).starts_with("leased 2"));
+}
+
+/// A container may have 127.0.0.1 and no other address of the loopback network.
+#[test]
+fn without_the_address_that_time_wait_is_told_by() {
+    let own = OwnRegistry::new();
+    let script = "ip address add 127.0.0.1/32 dev lo; ip link set lo up; \
+                  ip address del 127.0.0.1/8 dev lo 2>/dev/null || true; \
+                  PORT=11700 \"$0\" serve & server=$!; \
+                  until \"$0\" connect 11700; do :; done; \
+                  \"$0\" hold-exact \"$1\" 11700 0 </dev/null; \
+                  PORTLEASE_RANGE=11700-11701 \"$0\" try \"$1\"; kill $server";
+    let Some(output) = support::unshare(&["--net"], script, &[&own.arg()]) else { return };
+    assert_eq!(support::stdout_of(&output), "PortTaken\nleased 11701");
+}
+
+/// A process whose directory was removed, and made anew by another, uses the new one.
+#[test]
+fn a_directory_that_another_process_made_anew() {
+    let own = OwnRegistry::new();
+    drop(own.request().lease().unwrap());
+    std::fs::remove_dir_all(own.path()).unwrap();
+    let mut child = TestChild::spawn(child_command(&["hold", &own.arg(), "1"]));
+    child.line().unwrap();
+    let _lease = own.request().label("here").lease().unwrap();
+    let here = own.registry.list().unwrap();
+    assert_eq!(here.len(), 2);
+    let labels: HashSet<_> = here.iter().map(Holder::label).collect();
+    assert_eq!(labels, HashSet::from([Some("held"), Some("here")]));
+    let there = child_command(&["labels", &own.arg()]).output().unwrap();
+    let there = support::stdout_of(&there);
+    assert!(there.contains("held") && there.contains("here"), "{there}");
+    child.finish();
+}
+
+#[test]
+fn a_directory_that_is_removed_while_somebody_waits() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    std::thread::scope(|scope| {
+        let request = own.request().exact(lease.port()).wait(support::DEADLINE);
+        let waiter = scope.spawn(move || request.lease().map(drop));
+        std::thread::sleep(Duration::from_millis(50)); // not needed, but then he waits indeed
+        std::fs::remove_dir_all(own.path()).unwrap();
+        drop(lease);
+        waiter.join().unwrap().unwrap();
+    });
 }
 
 #[test]

@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Server};
-use support::{OwnRegistry, child_command, child_path, eventually, lives};
+use portlease::{ErrorKind, Server, Signal, Stream};
+use support::{
+    DEADLINE, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
+    processes_with,
+};
 
 /// Who answers on the server's port: its pid.
 fn who_answers(server: &Server) -> u32 {
@@ -135,13 +138,13 @@ fn an_early_end_is_an_error_at_once() {
 fn what_never_gets_ready_is_ended_and_says_what_was_missing() {
     let never = |script| {
         let builder = Server::builder(shell(script)).name("api").env_port("PORT");
-        builder.start_timeout(Duration::from_millis(200))
+        builder.start_timeout(Duration::from_secs(3)) // for what it prints before
     };
     let error = never("echo my pid is $$; exec sleep 1000").start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     let text = error.to_string();
     let port = error.port().unwrap();
-    let expected = format!("after 0.2 s: nothing accepts connections at 127.0.0.1:{port}");
+    let expected = format!("after 3.0 s: nothing accepts connections at 127.0.0.1:{port}");
     assert!(text.contains(&expected), "{text}");
     let pid = error.output().unwrap().trim().strip_prefix("my pid is ").unwrap().parse().unwrap();
     assert!(!lives(pid));
@@ -250,6 +253,152 @@ fn a_flood_of_output_does_not_block_the_server() {
     assert_eq!(who_answers(&server), server.pid());
     let kept = server.stop().unwrap().output().len();
     assert!((1000..100_000).contains(&kept), "{kept} bytes are kept");
+}
+
+#[test]
+fn lines_are_waited_for() {
+    let script = "echo one; echo two >&2; sleep 0.1; echo three; exec \"$0\" serve";
+    let server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    let line = server.wait_for_line("two", DEADLINE).unwrap();
+    assert_eq!((line.text(), line.stream()), ("two", Stream::Stderr));
+    server.wait_for_line("serving", DEADLINE).unwrap();
+    let line = server.wait_for_line_where("of five letters", DEADLINE, |line| line.len() == 5);
+    assert_eq!(line.unwrap().text(), "three");
+    let texts: Vec<_> = server.lines().iter().map(|line| line.text().to_owned()).collect();
+    assert_eq!(texts, ["one", "two", "three", "serving"]);
+    assert!(server.lines().windows(2).all(|pair| pair[0].at() <= pair[1].at()));
+
+    let error = server.wait_for_line("never", Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.to_string().contains("no line that contains \"never\": none came within 0.1 s"));
+    signal("KILL", server.pid());
+    let error = server.wait_for_line("never", DEADLINE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exited);
+    assert!(error.to_string().contains("its output ended without one"), "{error}");
+    assert!(error.output().unwrap().ends_with("serving\n"));
+}
+
+#[test]
+fn the_output_is_copied_to_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = child_command(&["one-server", "stop"]);
+    let logs = dir.path().join("a/b");
+    support::stdout_of(&command.env("PORTLEASE_LOG_DIR", &logs).output().unwrap());
+    let entries: Vec<_> = std::fs::read_dir(&logs).unwrap().map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 1);
+    let name = entries[0].file_name().into_string().unwrap();
+    assert!(name.starts_with("a_b__c-") && name.ends_with(".log"), "{name}");
+    assert_eq!(std::fs::read_to_string(entries[0].path()).unwrap(), "serving\n");
+
+    let output = command.env("PORTLEASE_LOG_DIR", "/dev/null/x").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("Io: failed to read, or copy, the output of server"), "{stderr}");
+}
+
+#[test]
+fn a_panic_prints_the_last_of_the_output() {
+    for fate in ["panic", "panic-static"] {
+        let output = child_command(&["one-server", fate]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let (before, after) = stderr.split_once("server `a/b: c` on port ").expect(&stderr);
+        assert!(before.contains("panicked at") && !before.contains("serving"), "{stderr}");
+        assert!(after.contains(", the last it printed:\n  serving\n"), "{stderr}");
+        assert!(!after.contains("server `"), "only once: {stderr}");
+    }
+    let output = child_command(&["one-server", "stop"]).output().unwrap();
+    assert!(output.stderr.is_empty(), "without a panic, nothing");
+}
+
+#[test]
+fn the_standard_input_is_empty_or_a_pipe() {
+    let script = "read -r line; echo \"got '$line'\"; exec \"$0\" serve";
+    let mut server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    server.wait_for_line("got ''", DEADLINE).unwrap();
+    assert!(server.take_stdin().is_none());
+    let script = "\"$0\" serve & read -r line; echo \"got '$line'\"; wait";
+    let mut server = Server::builder(shell(script)).env_port("PORT").pipe_stdin().start().unwrap();
+    let mut stdin = server.take_stdin().unwrap();
+    stdin.write_all(b"a line\n").unwrap();
+    server.wait_for_line("got 'a line'", DEADLINE).unwrap();
+    assert!(server.take_stdin().is_none());
+}
+
+#[test]
+fn signals_and_the_end_of_the_server_itself() {
+    let script = "trap 'echo hup' HUP; \"$0\" serve & while :; do wait $!; done";
+    let mut server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    server.signal(Signal::Hangup).unwrap();
+    server.wait_for_line("hup", DEADLINE).unwrap();
+    assert_eq!(server.try_wait().unwrap(), None);
+    assert_eq!(server.wait(Duration::from_millis(20)).unwrap(), None);
+    server.signal(Signal::Kill).unwrap();
+    let status = server.wait(Duration::MAX).unwrap().unwrap();
+    assert_eq!(status.to_string(), "signal: 9 (SIGKILL)");
+    assert_eq!(server.try_wait().unwrap(), Some(status));
+    let error = server.signal(Signal::Terminate).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exited);
+    // What it started lives on, and is stopped now.
+    let stopped = server.stop().unwrap();
+    assert_eq!(stopped.status(), Some(status));
+}
+
+#[test]
+fn a_stop_by_another_signal() {
+    let script = "trap 'echo interrupted; kill $!; exit 7' INT; \"$0\" serve & wait";
+    let builder = Server::builder(shell(script)).env_port("PORT");
+    let server = builder.stop_signal(Signal::Interrupt).start().unwrap();
+    let stopped = server.stop().unwrap();
+    assert!(stopped.output().ends_with("interrupted\n"), "{stopped:?}");
+    assert_eq!(stopped.status().unwrap().code(), Some(7));
+    assert!(!stopped.forced() && stopped.killed().is_empty());
+}
+
+/// Each generation lives for some milliseconds, ignores SIGTERM, and starts the next one.
+#[test]
+fn who_forks_faster_than_one_can_look_does_not_get_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = dir.path().join("relay.sh");
+    let script =
+        "trap '' TERM\n[ $1 -gt 3000 ] && exit\nsleep 0.00$(($1 % 5))\nsh $0 $(($1 + 1)) &\n";
+    std::fs::write(&relay, script).unwrap();
+    for _ in 0..5 {
+        let mut command = shell("sh $RELAY 0 & exec \"$0\" serve");
+        command.env("RELAY", &relay);
+        let grace = Duration::from_millis(20);
+        let builder = Server::builder(command).env_port("PORT").stop_grace(grace);
+        builder.start().unwrap().stop().unwrap();
+        let left = processes_with("RELAY", relay.to_str().unwrap());
+        assert_eq!(left, [], "they got away");
+    }
+}
+
+/// The numbers in `/proc` mean other processes there: none of them is looked at, nobody else hurt.
+#[test]
+fn a_stop_in_a_pid_namespace_without_its_proc() {
+    let flags = ["--pid", "--fork", "--kill-child"];
+    let script = "\"$0\" stop-without-proc; true"; // a shell as pid 1 reaps
+    let Some(output) = support::unshare(&flags, script, &[]) else { return };
+    assert_eq!(support::stdout_of(&output), "gone");
+}
+
+#[test]
+fn what_cannot_be_killed_is_named_and_keeps_its_port() {
+    let Some(other) = SomebodyElse::new() else { return };
+    let setpriv = other.setuid_setpriv();
+    let registry = other.home().join("registry");
+    let role = ["unstoppable", registry.to_str().unwrap(), setpriv.to_str().unwrap()];
+    let mut child = TestChild::spawn(other.child_command(&role));
+    let pid: u32 = child.line().unwrap().parse().unwrap();
+    let error = child.line().unwrap();
+    let again = child.line().unwrap();
+    let leased = child.line().unwrap();
+    child.finish();
+    let watchdog_has_it = lives(pid); // and `leased` was said after the lease was dropped
+    signal("KILL", pid);
+    assert!(error.starts_with("NotStopped: failed to stop server `setpriv` on port"), "{error}");
+    assert!(error.contains(&format!("process {pid} (child)")), "{error}");
+    assert_eq!((again.as_str(), leased.as_str()), ("Exited", "1 leased"));
+    assert!(watchdog_has_it);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::candidate::{Effort, Grip, Outcome, Taker};
 use super::refusal::{self, Tally};
 use super::{Lease, line, owner};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::PortSet;
 use crate::registry::slot::Slot;
 use crate::registry::table::Use;
@@ -58,12 +58,14 @@ type AllOr<T> = std::result::Result<Vec<Grip>, T>;
 impl Request {
     pub(super) fn many(&self, count: usize) -> Result<Vec<Lease>> {
         let wanted = format!("{count} port{}", if count == 1 { "" } else { "s" });
-        self.while_exhausted(&wanted, |taker, ports| any(taker, ports, count))
+        let possible = |ports: &PortSet| ports.len() as usize >= count;
+        self.while_exhausted(&wanted, possible, |taker, ports| any(taker, ports, count))
     }
 
     pub(super) fn block(&self, count: u16) -> Result<Vec<Lease>> {
         let wanted = format!("{count} consecutive ports");
-        self.while_exhausted(&wanted, |taker, ports| consecutive(taker, ports, count))
+        let possible = |ports: &PortSet| ports.blocks(count, 0).next().is_some();
+        self.while_exhausted(&wanted, possible, |taker, ports| consecutive(taker, ports, count))
     }
 
     pub(super) fn exact(&self, ports: &[u16]) -> Result<Vec<Lease>> {
@@ -87,6 +89,7 @@ impl Request {
     fn while_exhausted(
         &self,
         wanted: &str,
+        possible: impl Fn(&PortSet) -> bool,
         attempt: impl Fn(&mut Taker<'_>, &PortSet) -> Result<AllOr<Tally>>,
     ) -> Result<Vec<Lease>> {
         let start = Instant::now();
@@ -95,16 +98,22 @@ impl Request {
             let mut taker = Taker::new(&self.registry, self.udp)?;
             let space = Arc::clone(&taker.space);
             let ports = self.range.as_ref().unwrap_or(&space.ports);
+            if !possible(ports) {
+                let message =
+                    format!("{wanted} cannot be leased from {ports}: there are not so many");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
             let tally = match attempt(&mut taker, ports)? {
                 Ok(grips) => return Ok(self.leases(grips, &taker.space)),
                 Err(tally) => tally,
             };
-            let patience = self.wait.max(tally.in_use().map_or(Duration::ZERO, doubt));
+            let patience = self.wait.max(tally.may_pass().map_or(Duration::ZERO, doubt));
             let left = patience.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Err(tally.exhausted(&self.registry, &taker.space, ports, wanted));
             }
-            thread::sleep(pause.min(left));
+            // Not in step with others who found the same.
+            thread::sleep(pause.mul_f64(0.5 + f64::from(seed() as u16) / 65_536.0).min(left));
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
@@ -112,19 +121,16 @@ impl Request {
     /// Waits for one port, holding none: first for its slot, then for whoever else has it, another
     /// registry or a server that is shutting down.
     fn wait_for(&self, taker: &mut Taker<'_>, port: u16, start: Instant) -> Result<Grip> {
-        let until = |wait| start.checked_add(wait).unwrap_or(start + FOR_EVER);
+        let mut slot = self.slot_in_time(taker, port, start);
+        if slot.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            taker.find_space_again()?; // the directory was removed meanwhile
+            slot = self.slot_in_time(taker, port, start);
+        }
         let path = taker.space.slot(port);
-        let slot = if !self.wait.is_zero() {
-            line::wait(&path, until(self.wait))
-        } else if owner::lives(&taker.space.holder(port)) {
-            Ok(None)
-        } else {
-            try_again(&path, until(DOUBT))
-        };
         let Some(slot) = slot.map_err(|error| cannot("lock", &path, error))? else {
             return Err(refusal::leased(&self.registry, &taker.space, port, self.wait));
         };
-        let deadline = until(self.wait.max(doubt(taker.space.used_lately(port))));
+        let deadline = end_of(start, self.wait.max(doubt(taker.space.used_lately(port))));
         let mut pause = Duration::from_millis(1);
         loop {
             let error = match taker.hold(port, Effort::OverTimeWait) {
@@ -140,6 +146,22 @@ impl Request {
                 _ => return Err(refusal::cannot_hold(port, error)),
             }
             pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn slot_in_time(
+        &self,
+        taker: &Taker<'_>,
+        port: u16,
+        start: Instant,
+    ) -> io::Result<Option<Slot>> {
+        let path = taker.space.slot(port);
+        if !self.wait.is_zero() {
+            line::wait(&path, end_of(start, self.wait))
+        } else if owner::lives(&taker.space.holder(port)) {
+            Ok(None)
+        } else {
+            try_again(&path, end_of(start, DOUBT))
         }
     }
 
@@ -182,13 +204,14 @@ fn any(taker: &mut Taker<'_>, ports: &PortSet, count: usize) -> Result<AllOr<Tal
     Ok(if walk.is_done() { Ok(walk.grips) } else { Err(walk.tally) })
 }
 
-/// Takes `count` ports in a row: rested ones, else any.
+/// Takes `count` ports in a row: rested ones, else any, else over TIME_WAIT.
 fn consecutive(taker: &mut Taker<'_>, ports: &PortSet, count: u16) -> Result<AllOr<Tally>> {
     let space = Arc::clone(&taker.space);
     let mut marks = space.marks(ports);
     let seed = seed();
     let mut tally = Tally::default();
-    for only_rested in [true, false] {
+    let passes = [(true, Effort::Plain), (false, Effort::Plain), (false, Effort::OverTimeWait)];
+    for (only_rested, effort) in passes {
         tally = Tally::default();
         let mut obstacle = None;
         for first in ports.blocks(count, seed) {
@@ -203,7 +226,7 @@ fn consecutive(taker: &mut Taker<'_>, ports: &PortSet, count: u16) -> Result<All
                 if only_rested && marks.of(port) != Use::Rested {
                     break;
                 }
-                match taker.take(port, Effort::OverTimeWait)? {
+                match taker.take(port, effort)? {
                     Outcome::Taken(grip) => grips.push(grip),
                     refused => {
                         tally.count(refused);
@@ -278,7 +301,7 @@ fn all_of(taker: &mut Taker<'_>, ports: &[u16], mut ours: Option<Grip>) -> Resul
             Outcome::Unusable(error) => {
                 return Err(cannot("lock", &taker.space.slot(port), error).with_port(port));
             }
-            Outcome::Leased | Outcome::InUse { .. } => return Ok(Err(port)),
+            Outcome::Leased { .. } | Outcome::InUse { .. } => return Ok(Err(port)),
         }
     }
     Ok(Ok(grips))
@@ -291,6 +314,10 @@ fn try_again(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
             other => return Ok(other),
         }
     }
+}
+
+fn end_of(start: Instant, wait: Duration) -> Instant {
+    start.checked_add(wait).unwrap_or(start + FOR_EVER)
 }
 
 /// How long to doubt that a port is in use, which was used lately or not.

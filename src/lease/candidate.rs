@@ -25,7 +25,7 @@ pub(super) struct Grip {
 /// What became of a candidate.
 pub(super) enum Outcome {
     Taken(Grip),
-    Leased,
+    Leased { marked: bool },
     InUse { lately: bool },
     Excluded(io::Error),
     Unusable(io::Error),
@@ -61,7 +61,9 @@ impl<'a> Taker<'a> {
     pub(super) fn take(&mut self, port: u16, effort: Effort) -> Result<Outcome> {
         let slot = match self.lock_slot(port) {
             Ok(Some(slot)) => slot,
-            Ok(None) => return Ok(Outcome::Leased),
+            Ok(None) => {
+                return Ok(Outcome::Leased { marked: self.space.is_marked_taken(port) });
+            }
             Err(error) if sys::is_out_of_descriptors(&error) => {
                 return Err(cannot("lock a slot in", self.space.path(), error));
             }
@@ -83,12 +85,17 @@ impl<'a> Taker<'a> {
         match Slot::try_lock(&self.space.slot(port)) {
             // Somebody removed the directory: find it, or create it, again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.registry.forget_spaces();
-                self.space = self.registry.space()?;
+                self.find_space_again()?;
                 Slot::try_lock(&self.space.slot(port))
             }
             other => other,
         }
+    }
+
+    pub(super) fn find_space_again(&mut self) -> Result<()> {
+        self.registry.forget_spaces();
+        self.space = self.registry.space()?;
+        Ok(())
     }
 
     /// Asks the kernel for `port`, whose slot is ours.

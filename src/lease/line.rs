@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -27,7 +28,8 @@ struct Caller {
     present: Weak<()>,
 }
 
-type Lines = HashMap<PathBuf, VecDeque<Caller>>;
+/// By process as well: a forked child has a copy of the map, and none of the threads.
+type Lines = HashMap<(u32, PathBuf), VecDeque<Caller>>;
 
 /// The callers that wait for the slot at a path. An entry exists while its thread does.
 static LINES: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
@@ -41,17 +43,18 @@ pub(super) fn wait(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
     let present = Arc::new(());
     let caller = Caller { grant, present: Arc::downgrade(&present) };
     let mut lines = lines();
-    match lines.get_mut(path) {
+    let key = (process::id(), path.to_owned());
+    match lines.get_mut(&key) {
         Some(line) => {
             line.retain(|caller| caller.present.strong_count() > 0);
             line.push_back(caller);
         }
         None => {
-            let served = path.to_owned();
+            let served = key.clone();
             thread::Builder::new()
                 .name("portlease-line".to_owned())
                 .spawn(move || while serve(&served) {})?;
-            lines.insert(path.to_owned(), VecDeque::from([caller]));
+            lines.insert(key, VecDeque::from([caller]));
         }
     }
     drop(lines);
@@ -61,10 +64,10 @@ pub(super) fn wait(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
 }
 
 /// Gets the slot for the first caller who is still there. Whether more are waiting.
-fn serve(path: &Path) -> bool {
-    let mut granted = queue::wait_lock(path);
+fn serve(key: &(u32, PathBuf)) -> bool {
+    let mut granted = queue::wait_lock(&key.1);
     let mut lines = lines();
-    let Some(line) = lines.get_mut(path) else { return false };
+    let Some(line) = lines.get_mut(key) else { return false };
     while let Some(caller) = line.pop_front() {
         match caller.grant.send(granted) {
             Ok(()) => break,
@@ -73,7 +76,7 @@ fn serve(path: &Path) -> bool {
     }
     let more = !line.is_empty();
     if !more {
-        lines.remove(path);
+        lines.remove(key);
     }
     more
 }

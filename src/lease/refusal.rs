@@ -19,6 +19,7 @@ pub(super) struct Tally {
     leased: u32,
     in_use: u32,
     lately: bool,
+    fleeting: bool,
     excluded: u32,
     unusable: u32,
     first_unusable: Option<io::Error>,
@@ -27,7 +28,10 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn count(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Leased => self.leased += 1,
+            Outcome::Leased { marked } => {
+                self.leased += 1;
+                self.fleeting |= !marked;
+            }
             Outcome::InUse { lately } => {
                 self.in_use += 1;
                 self.lately |= lately;
@@ -41,10 +45,11 @@ impl Tally {
         }
     }
 
-    /// Whether anything but leases stands in the way; and if so, whether on a port that was used
-    /// lately.
-    pub(super) fn in_use(&self) -> Option<bool> {
-        (self.in_use > 0).then_some(self.lately)
+    /// Whether something stands in the way that may be over in a moment: a port in use, or a slot
+    /// that is locked by somebody who wrote nothing down, because he only looks, or is not done.
+    /// And if so, whether a port is in use that was used lately.
+    pub(super) fn may_pass(&self) -> Option<bool> {
+        (self.in_use > 0 || self.fleeting).then_some(self.lately)
     }
 
     /// The whole of `ports` was tried, and `wanted` ("2 ports") were not to be had.

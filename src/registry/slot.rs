@@ -201,6 +201,20 @@ mod tests {
         assert!(lock(&path).is_some(), "an unlock is for every copy");
     }
 
+    /// As in a child that was forked while its parent had the slot.
+    #[test]
+    fn only_who_locked_it_unlocks_it() {
+        let (_dir, path) = temp_slot();
+        let parents = lock(&path).expect("the slot is free");
+        let forked = Slot { file: parents.share().expect("dup"), locked_by: process::id() + 1 };
+        assert!(!forked.is_ours());
+        drop(forked);
+        assert!(lock(&path).is_none());
+        let forked = Slot { file: parents.share().expect("dup"), locked_by: process::id() + 1 };
+        forked.unlock().expect("nothing to do");
+        assert!(lock(&path).is_none());
+    }
+
     #[test]
     fn a_look_sees_the_lock_and_keeps_none() {
         let (_dir, path) = temp_slot();

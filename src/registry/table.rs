@@ -13,6 +13,7 @@
 //! a file that is locked.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,7 @@ const SINGLE_READS: usize = 3;
 #[derive(Debug)]
 pub(super) struct Table {
     file: Option<File>,
+    max_size: u64,
 }
 
 /// What the table says of a port's use.
@@ -62,20 +64,32 @@ pub(crate) struct Marks<'a> {
 }
 
 impl Table {
-    pub(super) fn open(path: &Path) -> Table {
-        let file = sys::open_private(path).ok();
-        Table { file: file.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file())) }
+    /// # Errors
+    ///
+    /// No descriptor is left. Any other reason is none to fail.
+    pub(super) fn open(path: &Path) -> io::Result<Table> {
+        let file = match sys::open_private(path) {
+            Err(error) if sys::is_out_of_descriptors(&error) => return Err(error),
+            file => file.ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file())),
+        };
+        Ok(Table { file, max_size: sys::max_file_size() })
+    }
+
+    /// Whether the file was removed, with the whole directory most likely.
+    pub(super) fn is_stale(&self) -> bool {
+        let metadata = self.file.as_ref().map(File::metadata);
+        metadata.is_some_and(|metadata| metadata.is_ok_and(|meta| sys::is_unlinked(&meta)))
     }
 
     /// Notes who took `port`. Called by who has its slot.
     pub(super) fn took(&self, port: u16, holder: &Holder) {
         self.write(&holder.encode(), record_offset(port));
-        self.write(&(now() | 1).to_le_bytes(), mark_offset(port));
+        self.write(&taken_mark(now()).to_le_bytes(), mark_offset(port));
     }
 
     /// Notes that `port` was released. Called by who has its slot.
     pub(super) fn released(&self, port: u16) {
-        self.write(&(now() & !1).to_le_bytes(), mark_offset(port));
+        self.write(&released_mark(now()).to_le_bytes(), mark_offset(port));
     }
 
     /// Who took `port`, if it was not released since, and if he left a readable record.
@@ -102,7 +116,8 @@ impl Table {
 
     /// A full disk is no reason to fail a lease.
     fn write(&self, bytes: &[u8], offset: u64) {
-        if let Some(file) = &self.file {
+        let fits = offset + bytes.len() as u64 <= self.max_size;
+        if let (Some(file), true) = (&self.file, fits) {
             let _ = sys::write_at(file, bytes, offset);
         }
     }
@@ -131,6 +146,16 @@ impl Marks<'_> {
         };
         judge(mark.map_or(0, u32::from_le_bytes), self.now)
     }
+}
+
+/// Odd, and not in the future.
+fn taken_mark(now: u32) -> u32 {
+    now.wrapping_sub(1) | 1
+}
+
+/// Even, and not in the future.
+fn released_mark(now: u32) -> u32 {
+    now & !1
 }
 
 /// What a mark says. Modulo 2^32, a time in the future (a clock was set back) is long ago.
@@ -163,7 +188,7 @@ mod tests {
 
     fn temp_table() -> (tempfile::TempDir, Table) {
         let dir = tempfile::tempdir().expect("no temporary directory");
-        let table = Table::open(&dir.path().join("table"));
+        let table = Table::open(&dir.path().join("table")).expect("open");
         (dir, table)
     }
 
@@ -213,20 +238,26 @@ mod tests {
         check(100_001, 900_000, Use::Taken);
         check(100_000, 99_000, Use::Rested); // in the future
         check(u32::MAX - 1, 8, Use::Resting(10)); // the clock went around
+        for now in [100_000, 100_001] {
+            check(taken_mark(now), now, Use::Taken);
+            check(released_mark(now), now, Use::Resting(now & 1));
+            assert!(now - taken_mark(now) < 2);
+        }
     }
 
     #[test]
     fn no_table_and_garbage_are_no_reason_to_fail() {
         let (dir, _) = temp_table();
-        let no_file = Table::open(dir.path());
+        let no_file = Table::open(dir.path()).expect("open");
         no_file.took(20_000, &somebody(20_000));
         assert_eq!((of(&no_file, 20_000), no_file.holder(20_000)), (Use::Rested, None));
         let path = dir.path().join("garbage");
         std::fs::write(&path, [0xff; 38]).expect("write");
-        assert_eq!(of(&Table::open(&path), 8), Use::Taken);
-        assert_eq!(of(&Table::open(&path), 9), Use::Rested, "the file ends in its mark");
+        let short = Table::open(&path).expect("open");
+        assert_eq!(of(&short, 8), Use::Taken);
+        assert_eq!(of(&short, 9), Use::Rested, "the file ends in its mark");
         std::fs::write(&path, vec![0xff; 1 << 20]).expect("write");
-        let garbage = Table::open(&path);
+        let garbage = Table::open(&path).expect("open");
         assert_eq!((of(&garbage, 9), garbage.holder(9)), (Use::Taken, None));
     }
 }

@@ -1,6 +1,8 @@
 //! What can be asked of a server. Configuration only: `Server` does the work.
 
+use std::env;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,6 +10,10 @@ use std::time::Duration;
 use super::Server;
 use crate::error::Result;
 use crate::lease::Lease;
+use crate::sys::Signal;
+
+/// Names a directory into which the output of each server is copied.
+const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
 
 /// The ports of a server, for the closure that makes its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +32,22 @@ impl Ports {
 #[must_use = "a builder starts nothing; finish it with `start()`"]
 #[derive(Debug)]
 pub struct ServerBuilder {
+    config: Config,
+    lease: Option<Lease>,
+}
+
+/// What is needed at each start.
+#[derive(Debug)]
+pub(super) struct Config {
     pub(super) launch: Launch,
     pub(super) way: Option<Way>,
-    pub(super) lease: Option<Lease>,
     pub(super) name: Option<String>,
     pub(super) start_timeout: Duration,
+    /// `None`: the one that is usual for the program.
+    pub(super) stop_signal: Option<Signal>,
     pub(super) stop_grace: Duration,
+    pub(super) pipe_stdin: bool,
+    pub(super) log_dir: Option<PathBuf>,
 }
 
 /// How a server and this process agree on a port.
@@ -73,32 +89,36 @@ impl Launch {
 
 impl ServerBuilder {
     pub(super) fn new(launch: Launch, way: Option<Way>) -> ServerBuilder {
-        ServerBuilder {
+        let log_dir = env::var_os(LOG_DIR_VARIABLE).filter(|dir| !dir.is_empty());
+        let config = Config {
             launch,
             way,
-            lease: None,
             name: None,
             start_timeout: Duration::from_secs(30),
+            stop_signal: None,
             stop_grace: Duration::from_secs(5),
-        }
+            pipe_stdin: false,
+            log_dir: log_dir.map(PathBuf::from),
+        };
+        ServerBuilder { config, lease: None }
     }
 
-    /// What the server is called in errors. The default is its program's file name.
+    /// What the server is called in errors and logs. The default is its program's file name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.config.name = Some(name.into());
         self
     }
 
     /// Leases a port, and tells it to the server by the environment variable `name`.
     pub fn env_port(mut self, name: impl Into<String>) -> Self {
-        self.way = Some(Way::Variable(name.into()));
+        self.config.way = Some(Way::Variable(name.into()));
         self
     }
 
     /// Lets the server choose its port (it binds port 0), and takes it from a line of the form
     /// `PORT=40123` on its standard output.
     pub fn report_port(mut self) -> Self {
-        self.way = Some(Way::Report);
+        self.config.way = Some(Way::Report);
         self
     }
 
@@ -110,14 +130,31 @@ impl ServerBuilder {
 
     /// How long the server may take until it is ready. The default is 30 s.
     pub fn start_timeout(mut self, at_most: Duration) -> Self {
-        self.start_timeout = at_most;
+        self.config.start_timeout = at_most;
         self
     }
 
-    /// How long the server may take to end after `SIGTERM`; then comes `SIGKILL`. The default is
+    /// The signal that asks the server, and all of its process group, to end. The default is
+    /// `SIGTERM`, but for programs that are known to wait for their clients then: `SIGINT` for
+    /// `postgres`, `SIGQUIT` for `nginx`.
+    ///
+    /// If this process was killed, the watchdog sends `SIGTERM` in any case.
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.config.stop_signal = Some(signal);
+        self
+    }
+
+    /// How long the server may take to end after that signal; then comes `SIGKILL`. The default is
     /// 5 s. When the test process was killed, it is at most 5 s.
     pub fn stop_grace(mut self, at_most: Duration) -> Self {
-        self.stop_grace = at_most;
+        self.config.stop_grace = at_most;
+        self
+    }
+
+    /// Gives the server a standard input that the test can write to, by
+    /// [`Server::take_stdin`]. Without this, it is empty.
+    pub fn pipe_stdin(mut self) -> Self {
+        self.config.pipe_stdin = true;
         self
     }
 
@@ -127,16 +164,19 @@ impl ServerBuilder {
     ///
     /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
     ///   gets its port.
-    /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program cannot be executed.
+    /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
+    ///   executed.
     /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,
     ///   with the last it printed.
     /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with the
     ///   last it printed.
+    /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
+    ///   `PORTLEASE_LOG_DIR` names.
     /// - What taking a lease can fail with.
     ///
-    /// After an error, nothing of the server is left.
+    /// After an error, nothing of the server is left, unless the message says what would not go.
     pub fn start(self) -> Result<Server> {
-        Server::start(self)
+        Server::start(self.config, self.lease)
     }
 }
 

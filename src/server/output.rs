@@ -2,11 +2,13 @@
 //! kept.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::report;
 
@@ -15,6 +17,47 @@ const MAX_TAIL: usize = 64 * 1024;
 
 /// A line that is longer is taken for several.
 const MAX_LINE: usize = 8 * 1024;
+
+/// What a wait is cut to that the clock cannot express.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// One of a server's two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
+/// A line that a server printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    stream: Stream,
+    at: SystemTime,
+    /// With its newline.
+    text: String,
+    /// Counted from the first one of this start.
+    number: u64,
+}
+
+impl Line {
+    /// Where it was printed.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// When it was read; printed it may have been before that.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// Its text, without the end of the line. What was not UTF-8 is replaced by `U+FFFD`, and of a
+    /// line over 8 KiB it is a part.
+    pub fn text(&self) -> &str {
+        self.text.trim_end_matches(['\n', '\r'])
+    }
+}
 
 /// The output of one start of a server.
 #[derive(Clone, Debug)]
@@ -30,40 +73,64 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
     /// The bytes of all `lines`.
     size: usize,
+    /// How many lines there were.
+    count: u64,
     /// Of each stream, what has no newline yet.
-    partial: [Vec<u8>; 2],
+    partial: [Partial; 2],
     /// How many streams have not ended.
     open: usize,
     reported: Option<u16>,
+    copy: Option<File>,
 }
 
-#[derive(Clone, Copy)]
-enum Stream {
-    Stdout,
-    Stderr,
+#[derive(Debug, Default)]
+struct Partial {
+    bytes: Vec<u8>,
+    /// It is not the start of its line, which was too long.
+    continues: bool,
+}
+
+/// How a wait for a line ended.
+pub(super) enum Waited {
+    Line(Line),
+    /// The output did, without such a line.
+    End,
+    TooLong,
 }
 
 impl Output {
+    /// With a copy in a file of `log_dir`, if there is one, of the server `name` with this `pid`.
+    pub(super) fn new(log_dir: Option<&Path>, name: &str, pid: u32) -> io::Result<Output> {
+        let copy = match log_dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)?;
+                let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+                let name: String = name.chars().map(safe).take(100).collect();
+                Some(File::create(dir.join(format!("{name}-{pid}.log")))?)
+            }
+            None => None,
+        };
+        let state = State { copy, ..State::default() };
+        let shared = Shared { state: Mutex::new(state), changed: Condvar::new() };
+        Ok(Output { shared: Arc::new(shared) })
+    }
+
     /// Reads both streams until they end, each in a thread that nobody joins: a grandchild may hold
     /// a pipe for as long as it likes.
     ///
-    /// An error says that a thread could not be started.
+    /// # Errors
+    ///
+    /// A thread could not be started.
     pub(super) fn drain(
+        &self,
         stdout: Option<ChildStdout>,
         stderr: Option<ChildStderr>,
-    ) -> (Output, io::Result<()>) {
-        let output = Output::new();
-        let drained = output
-            .read_in_background(stdout, Stream::Stdout)
-            .and_then(|()| output.read_in_background(stderr, Stream::Stderr));
-        (output, drained)
-    }
-
-    fn new() -> Output {
-        Output { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+    ) -> io::Result<()> {
+        self.read_in_background(stdout, Stream::Stdout)?;
+        self.read_in_background(stderr, Stream::Stderr)
     }
 
     fn read_in_background(
@@ -100,12 +167,47 @@ impl Output {
     pub(super) fn tail(&self) -> String {
         let state = self.state();
         let mut tail = String::with_capacity(state.size);
-        tail.extend(state.lines.iter().map(String::as_str));
-        for partial in state.partial.iter().filter(|partial| !partial.is_empty()) {
-            tail.push_str(&String::from_utf8_lossy(partial));
+        tail.extend(state.lines.iter().map(|line| line.text.as_str()));
+        for partial in state.partial.iter().filter(|partial| !partial.bytes.is_empty()) {
+            tail.push_str(&String::from_utf8_lossy(&partial.bytes));
             tail.push('\n');
         }
-        tail
+        let mut cut = tail.len().saturating_sub(MAX_TAIL);
+        while !tail.is_char_boundary(cut) {
+            cut += 1;
+        }
+        tail.split_off(cut)
+    }
+
+    /// The last whole lines.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.state().lines.iter().cloned().collect()
+    }
+
+    /// Waits for a line about which `matches` is true, each being asked about once.
+    pub(super) fn wait_for_line(
+        &self,
+        at_most: Duration,
+        mut matches: impl FnMut(&str) -> bool,
+    ) -> Waited {
+        let now = Instant::now();
+        let deadline = now.checked_add(at_most).unwrap_or(now + FOR_EVER);
+        let mut seen = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let state = self.wait_until(left, |state| state.count > seen || state.open == 0);
+            let new: Vec<_> = state.lines.iter().filter(|line| line.number >= seen).collect();
+            if state.count == seen {
+                return if state.open == 0 { Waited::End } else { Waited::TooLong };
+            }
+            // Asked about without the lock: the readers must not wait for the test's closure.
+            let new: Vec<Line> = new.into_iter().cloned().collect();
+            seen = state.count;
+            drop(state);
+            if let Some(line) = new.into_iter().find(|line| matches(line.text())) {
+                return Waited::Line(line);
+            }
+        }
     }
 
     /// The port that was reported on the standard output, waiting for it for at most `at_most`.
@@ -144,32 +246,40 @@ impl Output {
 
 impl State {
     fn push(&mut self, mut bytes: &[u8], stream: Stream) {
+        if let Some(copy) = &mut self.copy {
+            if copy.write_all(bytes).is_err() {
+                self.copy = None; // the disk is full: the copy ends, the server goes on
+            }
+        }
         while !bytes.is_empty() {
-            let newline = bytes.iter().position(|&byte| byte == b'\n');
             let partial = &mut self.partial[stream as usize];
-            let room = MAX_LINE - partial.len();
+            let room = MAX_LINE - partial.bytes.len();
+            let newline = bytes.iter().position(|&byte| byte == b'\n');
             let end = newline.map_or(bytes.len(), |at| at + 1).min(room);
-            partial.extend_from_slice(&bytes[..end]);
+            partial.bytes.extend_from_slice(&bytes[..end]);
             bytes = &bytes[end..];
-            if partial.ends_with(b"\n") || partial.len() >= MAX_LINE {
-                let line = std::mem::take(partial);
-                self.line(&line, stream);
+            let whole = partial.bytes.ends_with(b"\n");
+            if whole || partial.bytes.len() >= MAX_LINE {
+                let line = std::mem::take(&mut partial.bytes);
+                let continues = std::mem::replace(&mut partial.continues, !whole);
+                self.line(&line, stream, continues);
             }
         }
     }
 
-    fn line(&mut self, bytes: &[u8], stream: Stream) {
-        let mut line = String::from_utf8_lossy(bytes).into_owned();
-        if let (Stream::Stdout, None) = (stream, self.reported) {
-            self.reported = report::port(&line);
+    fn line(&mut self, bytes: &[u8], stream: Stream, continues: bool) {
+        let mut text = String::from_utf8_lossy(bytes).into_owned();
+        if stream == Stream::Stdout && !continues && self.reported.is_none() {
+            self.reported = report::port(&text);
         }
-        if !line.ends_with('\n') {
-            line.push('\n');
+        if !text.ends_with('\n') {
+            text.push('\n');
         }
-        self.size += line.len();
-        self.lines.push_back(line);
+        self.size += text.len();
+        self.lines.push_back(Line { stream, at: SystemTime::now(), text, number: self.count });
+        self.count += 1;
         while self.size > MAX_TAIL {
-            self.size -= self.lines.pop_front().map_or(self.size, |line| line.len());
+            self.size -= self.lines.pop_front().map_or(self.size, |line| line.text.len());
         }
     }
 }
@@ -178,8 +288,11 @@ impl State {
 mod tests {
     use super::*;
 
+    const OUT: Stream = Stream::Stdout;
+    const ERR: Stream = Stream::Stderr;
+
     fn pushed(chunks: &[(&[u8], Stream)]) -> Output {
-        let output = Output::new();
+        let output = Output::new(None, "test", 0).expect("no file is needed");
         for &(chunk, stream) in chunks {
             output.state().push(chunk, stream);
         }
@@ -188,36 +301,67 @@ mod tests {
 
     #[test]
     fn lines_of_two_streams_are_not_mixed() {
-        let (out, err) = (Stream::Stdout, Stream::Stderr);
-        let output = pushed(&[(b"on", out), (b"oops\n", err), (b"e\ntw", out), (b"er", err)]);
-        assert_eq!(output.tail(), "oops\none\ntw\ner\n");
+        let output = pushed(&[(b"on", OUT), (b"oops\n", ERR), (b"e\r\ntw", OUT), (b"er", ERR)]);
+        assert_eq!(output.tail(), "oops\none\r\ntw\ner\n");
+        let lines = output.lines();
+        let lines: Vec<_> = lines.iter().map(|line| (line.stream(), line.text())).collect();
+        assert_eq!(lines, [(ERR, "oops"), (OUT, "one")]);
     }
 
     #[test]
     fn a_port_counts_on_stdout_only_and_the_first_one() {
-        let (out, err) = (Stream::Stdout, Stream::Stderr);
         let check = |chunks: &[(&[u8], Stream)], expected| {
             assert_eq!(pushed(chunks).reported_port(Duration::ZERO), expected);
         };
-        check(&[(b"PORT=1\n", err)], None);
-        check(&[(b"PORT=12", out)], None); // not a whole line yet
-        check(&[(b"PORT=12", out), (b"34\nPORT=9\n", out)], Some(1234));
+        check(&[(b"PORT=1\n", ERR)], None);
+        check(&[(b"PORT=12", OUT)], None); // not a whole line yet
+        check(&[(b"PORT=12", OUT), (b"34\nPORT=9\n", OUT)], Some(1234));
+        let long = [b'x'; MAX_LINE];
+        check(&[(&long, OUT), (b"PORT=1\n", OUT)], None); // not the start of its line
+        check(&[(&long, OUT), (b"PORT=1\nPORT=2\n", OUT)], Some(2));
     }
 
     #[test]
     fn memory_is_bounded_with_and_without_newlines() {
-        for line in [&b"0123456789012345678901234567890123456789\n"[..], b"no newline "] {
-            let output = Output::new();
+        for line in [&b"0123456789012345678901234567890123456789\n"[..], b"no newline ", b"\xff"] {
+            let output = pushed(&[]);
             for _ in 0..100_000 {
-                output.state().push(line, Stream::Stdout);
+                output.state().push(line, OUT);
             }
             let size = output.tail().len();
-            assert!((MAX_TAIL / 2..=MAX_TAIL + MAX_LINE + 1).contains(&size), "{size} bytes");
+            assert!((MAX_TAIL / 2..=MAX_TAIL).contains(&size), "{size} bytes");
+            assert!(output.state().size <= MAX_TAIL);
         }
     }
 
     #[test]
     fn what_is_not_utf8_is_kept_readable() {
-        assert_eq!(pushed(&[(b"\xffa\n", Stream::Stderr)]).tail(), "\u{fffd}a\n");
+        assert_eq!(pushed(&[(b"\xffa\n", ERR)]).tail(), "\u{fffd}a\n");
+    }
+
+    #[test]
+    fn a_line_is_waited_for() {
+        let output = pushed(&[(b"one\ntwo\n", OUT)]);
+        output.state().open = 1;
+        let wait = |text: &str, at_most| match output.wait_for_line(at_most, |line| line == text) {
+            Waited::Line(line) => line.text().to_owned(),
+            Waited::End => "(end)".to_owned(),
+            Waited::TooLong => "(too long)".to_owned(),
+        };
+        assert_eq!(wait("two", Duration::ZERO), "two", "it was printed before");
+        assert_eq!(wait("three", Duration::from_millis(20)), "(too long)");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20));
+                output.state().push(b"thr", ERR);
+                output.shared.changed.notify_all();
+                output.state().push(b"ee\n", ERR);
+                output.shared.changed.notify_all();
+                output.state().open = 0;
+                output.shared.changed.notify_all();
+            });
+            assert_eq!(wait("three", Duration::MAX), "three");
+        });
+        assert_eq!(wait("four", Duration::MAX), "(end)");
     }
 }

@@ -30,7 +30,8 @@
 //!
 //! # What this does not guarantee
 //!
-//! Without `/bin/sh` there is no watchdog. A process that leaves the group (`setsid`) is out of its
+//! Without `/bin/sh` there is no watchdog. The server's output has no reader any more once the
+//! harness is dead: one that prints while it shuts down may be ended by that, in the middle. A process that leaves the group (`setsid`) is out of its
 //! reach. So is everything while a forked copy of the harness lives on, which has the socket too.
 
 use std::fs::File;
@@ -41,15 +42,15 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::sys;
+use crate::sys::{self, Signal};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
 /// The most that an orphaned server gets to end by itself.
 const MAX_GRACE: Duration = Duration::from_secs(5);
 
-/// How long is waited for what takes a shell a millisecond.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long is waited for what takes a shell a millisecond, on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A shell that ends its process group when this value is gone, unless it was dismissed before.
 #[derive(Debug)]
@@ -85,15 +86,39 @@ impl Watchdog {
     pub(super) fn brace(&mut self) {
         if !self.may_be_signalled {
             let _ = self.line.set_read_timeout(Some(PATIENCE));
-            let _ = self.line.read(&mut [0]); // a byte, or the end: it is gone
+            // A byte, or the end, if it is gone.
+            while self.line.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {}
             self.may_be_signalled = true;
         }
     }
 
-    /// Ends it, and it alone: nobody else of the group is left.
-    pub(super) fn dismiss(mut self) {
-        let _ = self.shell.kill();
+    /// Kills it, and with it whoever of its group was forked between two looks. By then the group's
+    /// number is its own for sure: it lives, since nobody else kills it.
+    pub(super) fn kill_group(&self) {
+        let _ = sys::signal_group(self.group(), Signal::Kill);
+    }
+
+    /// Reaps it. From now on, the group's number may come to mean another.
+    pub(super) fn reap(mut self) {
         sys::wait_for_exit(&[self.shell.id()], PATIENCE);
         let _ = self.shell.try_wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_braced_it_outlives_what_ends_its_group() {
+        for signal in [Signal::Terminate, Signal::Interrupt, Signal::Hangup, Signal::Quit] {
+            let mut watchdog = Watchdog::spawn(None, Duration::ZERO).expect("a shell");
+            watchdog.brace();
+            sys::signal_group(watchdog.group(), signal).expect("signal");
+            sys::wait_for_exit(&[watchdog.group()], Duration::from_millis(50));
+            assert!(watchdog.shell.try_wait().expect("wait").is_none(), "{signal:?}");
+            watchdog.kill_group();
+            watchdog.reap();
+        }
     }
 }

@@ -5,6 +5,7 @@
 # shell ends, which is after all others of the group.
 
 grace=$1
+PATH=$PATH:/usr/bin:/bin
 
 # SIGTERM and its like are sent to the group, whose leader this is; the leader ends last.
 trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM TSTP TTIN TTOU
@@ -13,40 +14,54 @@ trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM TSTP TTIN TTOU
 echo ready >&0
 while read -r _; do :; done
 
+# Whether /proc shows this process under its own number, and not another pid namespace.
+sees_itself() { read -r pid _ </proc/self/stat && [ "$pid" = "$$" ]; }
+
 # Sets `others` to the living members of the group but this shell.
 look() {
     others=
     for stat in /proc/[0-9]*/stat; do
         read -r pid rest <"$stat" || continue
-        # After the last parenthesis, which ends the program's name: state, parent, group.
+        # After the last parenthesis, which ends the program's name: state, parent, group; at
+        # place 18 the number of threads, of which the first may be dead and others not.
         set -- ${rest##*) }
-        case $1 in Z | X) continue ;; esac
-        if [ "$3" = "$$" ] && [ "$pid" != "$$" ]; then others="$others $pid"; fi
+        if [ "$3" != "$$" ] || [ "$pid" = "$$" ]; then continue; fi
+        case $1 in
+            X) ;;
+            Z) if [ "${18}" -gt 1 ]; then others="$others $pid"; fi ;;
+            *) others="$others $pid" ;;
+        esac
     done
+}
+
+# Sleeps for a moment, and takes it off the grace.
+nap() {
+    if sleep 0.1; then grace=$((grace - 1)); else sleep 1; grace=$((grace - 10)); fi
 }
 
 # `kill -TERM -- -$$` is an error in dash. A stopped process handles SIGTERM only once continued.
 kill -s TERM -- 0
 kill -s CONT -- 0
 
-# Where nothing can be seen, the whole grace is waited for.
-if ! [ -r /proc/$$/stat ]; then sleep $((grace / 10 + 1)); fi
-
-nap() { sleep 0.1 || sleep 1; }
+# Where nothing can be seen, all of the grace is waited for.
+if ! sees_itself; then
+    while [ "$grace" -gt 0 ]; do nap; done
+    kill -s KILL -- 0
+fi
 
 look
 while [ -n "$others" ] && [ "$grace" -gt 0 ]; do
-    grace=$((grace - 1))
     nap
     look
 done
 
-# One by one, because a signal to the group would end this shell, and with it the lock, first.
-bound=30
-while [ -n "$others" ] && [ "$bound" -gt 0 ]; do
+# One by one, because a signal to the group would end this shell, and with it the lock, first. Who
+# may not be killed (another user) keeps the port until it goes by itself.
+rounds=0
+while [ -n "$others" ]; do
     kill -s KILL -- $others
-    bound=$((bound - 1))
-    nap
+    rounds=$((rounds + 1))
+    if [ "$rounds" -lt 30 ]; then nap; else sleep 1; fi
     look
 done
 kill -s KILL -- 0

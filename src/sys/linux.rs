@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::Signal;
 
 /// Identifies the network namespace of the calling thread. `None` where `/proc` is missing.
 ///
@@ -56,9 +59,22 @@ pub(crate) fn process_start(pid: u32) -> Option<u64> {
     Some(stat_of(pid)?.start)
 }
 
+/// What a process calls itself, at most 15 bytes.
+pub(crate) fn process_name(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+}
+
 /// The living members of a process group. Zombies do not live: under a pid 1 that does not reap,
 /// they stay for ever.
+///
+/// # Errors
+///
+/// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others.
 pub(crate) fn group_members(group: u32) -> io::Result<Vec<u32>> {
+    if fs::read_link("/proc/self")?.to_str() != Some(&process::id().to_string()) {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
     let mut members = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
@@ -69,6 +85,30 @@ pub(crate) fn group_members(group: u32) -> io::Result<Vec<u32>> {
         }
     }
     Ok(members)
+}
+
+/// Kills `pid`, if it is a member of `group` now.
+///
+/// Its descriptor is opened first: what is looked at then, and what is killed, is one process, even
+/// if the number should come to mean another in between.
+pub(crate) fn kill_member(pid: u32, group: u32) -> io::Result<()> {
+    let descriptor = open_process(pid);
+    if !stat_of(pid).is_some_and(|stat| stat.group == group && stat.lives()) {
+        return Ok(());
+    }
+    let descriptor = match descriptor {
+        Ok(descriptor) => descriptor,
+        Err(error) if super::is_no_such_process(&error) => return Ok(()),
+        // A kernel before 5.3, or no descriptor left.
+        Err(_) => return super::signal_process(pid, Signal::Kill),
+    };
+    let (fd, signal) = (descriptor.as_raw_fd(), Signal::Kill.number());
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and a null pointer stands for no further information.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, no_info, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Waits until every process of `pids` has ended, or `timeout` has passed. May return early.
@@ -122,12 +162,14 @@ fn open_process(pid: u32) -> io::Result<OwnedFd> {
 struct Stat {
     state: u8,
     group: u32,
+    threads: u32,
     start: u64,
 }
 
 impl Stat {
+    /// Where the first thread has ended before the others, the state is Z all the same.
     fn lives(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X')
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
     }
 
     /// The second field is the program's name, in parentheses and chosen by the program: it may
@@ -138,8 +180,9 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.bytes().next()?;
         let group = fields.nth(1)?.parse().ok()?; // field 5, after the state (3) and the parent (4)
-        let start = fields.nth(16)?.parse().ok()?; // field 22
-        Some(Stat { state, group, start })
+        let threads = fields.nth(14)?.parse().ok()?; // field 20
+        let start = fields.nth(1)?.parse().ok()?; // field 22
+        Some(Stat { state, group, threads, start })
     }
 }
 
@@ -153,13 +196,31 @@ mod tests {
 
     #[test]
     fn stat_survives_any_program_name() {
-        let tail = "S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 2351104 1 0";
-        let expected = Some(Stat { state: b'S', group: 77, start: 123_456 });
+        let tail = "S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 123456 2351104 1 0";
+        let expected = Some(Stat { state: b'S', group: 77, threads: 3, start: 123_456 });
         for name in ["sh", "a b", ") S 1 2 3 (", "new\nline", "", "ends with )"] {
             assert_eq!(Stat::parse(format!("42 ({name}) {tail}\n").as_bytes()), expected, "{name}");
         }
         assert_eq!(Stat::parse(b"42 (\xff\xfe) S 1 77"), None);
         assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_zombie_lives_while_it_has_threads() {
+        let lives = |state, threads| Stat { state, group: 1, threads, start: 1 }.lives();
+        assert!(lives(b'S', 1) && lives(b'T', 1) && lives(b'Z', 2));
+        assert!(!lives(b'Z', 1) && !lives(b'X', 1) && !lives(b'Z', 0));
+    }
+
+    #[test]
+    fn only_a_member_is_killed() {
+        let mut child = process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let group = stat_of(process::id()).expect("no stat of this process").group;
+        kill_member(child.id(), group + 1).expect("not a member");
+        assert!(child.try_wait().expect("wait").is_none());
+        kill_member(child.id(), group).expect("a member");
+        assert!(!child.wait().expect("wait").success());
+        kill_member(child.id(), group).expect("gone");
     }
 
     #[test]

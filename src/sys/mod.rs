@@ -10,11 +10,14 @@ compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to
 mod linux;
 mod unix;
 
+pub use unix::Signal;
+
 pub(crate) use linux::{
-    ephemeral_ports, group_members, net_namespace, net_namespace_cookie, process_start,
-    reserved_ports, wait_for_exit,
+    ephemeral_ports, group_members, kill_member, net_namespace, net_namespace_cookie, process_name,
+    process_start, reserved_ports, wait_for_exit,
 };
 pub(crate) use unix::{
-    Signal, create_private_dir, dir_problem, effective_uid, is_no_such_family, is_no_such_process,
-    is_out_of_descriptors, is_unlinked, open_private, read_at, same_file, signal_group, write_at,
+    create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
+    is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, open_private, read_at,
+    same_file, signal_group, signal_process, write_at,
 };

@@ -5,18 +5,40 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The signals that this crate sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Signal {
+/// A signal for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Signal {
+    /// `SIGTERM`: end.
     Terminate,
+    /// `SIGINT`: end, as by Ctrl-C.
+    Interrupt,
+    /// `SIGQUIT`: end, for some servers after their clients.
+    Quit,
+    /// `SIGHUP`: for many servers, read the configuration anew.
+    Hangup,
+    /// `SIGUSR1`.
+    User1,
+    /// `SIGUSR2`.
+    User2,
+    /// `SIGSTOP`: stop until [`Signal::Continue`]; cannot be ignored.
+    Stop,
+    /// `SIGCONT`: go on.
     Continue,
+    /// `SIGKILL`: end at once; cannot be ignored.
     Kill,
 }
 
 impl Signal {
-    fn number(self) -> libc::c_int {
+    pub(super) fn number(self) -> libc::c_int {
         match self {
             Signal::Terminate => libc::SIGTERM,
+            Signal::Interrupt => libc::SIGINT,
+            Signal::Quit => libc::SIGQUIT,
+            Signal::Hangup => libc::SIGHUP,
+            Signal::User1 => libc::SIGUSR1,
+            Signal::User2 => libc::SIGUSR2,
+            Signal::Stop => libc::SIGSTOP,
             Signal::Continue => libc::SIGCONT,
             Signal::Kill => libc::SIGKILL,
         }
@@ -27,13 +49,28 @@ impl Signal {
 ///
 /// The caller must know that the number still means its group: the leader lives, or is not reaped.
 pub(crate) fn signal_group(group: u32, signal: Signal) -> io::Result<()> {
-    // 0 and 1 would mean "my own group" and "everybody" once negated.
-    let group = match libc::pid_t::try_from(group) {
-        Ok(group) if group > 1 => group,
-        _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
-    };
+    match pid_of(group) {
+        Some(group) => kill(-group, signal),
+        None => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    }
+}
+
+/// Sends `signal` to one process. The caller must know that the number still means that process.
+pub(crate) fn signal_process(pid: u32, signal: Signal) -> io::Result<()> {
+    match pid_of(pid) {
+        Some(pid) => kill(pid, signal),
+        None => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    }
+}
+
+/// 0 and 1, negated, would mean "my own group" and "everybody".
+fn pid_of(number: u32) -> Option<libc::pid_t> {
+    libc::pid_t::try_from(number).ok().filter(|&pid| pid > 1)
+}
+
+fn kill(target: libc::pid_t, signal: Signal) -> io::Result<()> {
     // SAFETY: `kill` takes two integers and touches no memory of ours.
-    match unsafe { libc::kill(-group, signal.number()) } {
+    match unsafe { libc::kill(target, signal.number()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -56,6 +93,22 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
+}
+
+/// The largest size to which this process may let a file grow (`ulimit -f`): a write beyond it does
+/// not fail, but ends the process by SIGXFSZ.
+pub(crate) fn max_file_size() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to `limit`, which outlives the call.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
+}
+
+/// Creates a directory, with those above it, for us alone.
+pub(crate) fn create_private_dirs(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Creates a directory for us alone.

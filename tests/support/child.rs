@@ -4,9 +4,10 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{self, Command};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,12 @@ fn main() {
             let without = holders.iter().filter(|holder| holder.pid().is_none()).count();
             say(format_args!("{without} without a record"));
         }
+        ["labels", dir] => say(format_args!("{:?}", Registry::open(dir).unwrap().list().unwrap())),
+        ["connect", port] => {
+            let port: u16 = port.parse().unwrap();
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+            process::exit(i32::from(!connected));
+        }
         ["try-variable", name] => report_lease(Lease::builder().from_env(name)),
         ["one-by-one", dir, first, last, count] => {
             let registry = Registry::open(dir).unwrap();
@@ -49,8 +56,8 @@ fn main() {
             // A child of the test may still have copies of sockets on these ports.
             drop(request().wait(Duration::from_secs(60)).lease_many(range.len()).unwrap());
             for _ in 0..count.parse().unwrap() {
-                say(request().lease().unwrap());
                 thread::sleep(Duration::from_millis(10)); // the registry's clock ticks in 2 ms
+                say(request().lease().unwrap());
             }
         }
         ["hold-exact", dir, port, wait] => {
@@ -78,6 +85,9 @@ fn main() {
             pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
         }
         ["harness", dir, way] => harness(dir, way),
+        ["one-server", fate] => one_server(fate),
+        ["unstoppable", dir, program] => unstoppable(dir, program),
+        ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
         }
@@ -225,6 +235,14 @@ fn harness(dir: &str, way: &str) -> ! {
             command.arg("serve");
             command
         }
+        // Needs a moment to end, and leaves a file if it gets it.
+        "tidy" => {
+            let mut command = Command::new("/bin/sh");
+            let script = "trap 'exec 2>/dev/null; kill $!; PATH=/bin:/usr/bin sleep 0.5; : >\"$PORTLEASE_TEST_TIDY\"; exit' TERM; \
+                          \"$0\" serve & wait";
+            command.args(["-c", script]).arg(own_path());
+            command
+        }
         "stubborn" => {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", "trap '' TERM; exec \"$0\" serve"]).arg(own_path());
@@ -235,6 +253,60 @@ fn harness(dir: &str, way: &str) -> ! {
     let server = Server::builder(command).env_port("PORT").lease(lease).start().unwrap();
     say(format_args!("serving {}", server.pid()));
     sleep_for_ever()
+}
+
+/// Starts a server, which is named so that its name is no file name, and ends as `fate` says.
+fn one_server(fate: &str) {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let mut command = Command::new(own_path());
+    command.arg("serve");
+    let server = Server::builder(command).env_port("PORT").name("a/b: c").start().unwrap();
+    server.wait_for_line("serving", Duration::from_secs(60)).unwrap();
+    match fate {
+        "stop" => drop(server.stop().unwrap()),
+        "panic" => panic!("with a server at hand"),
+        "panic-static" => {
+            let server = SERVER.get_or_init(|| server);
+            let _log = server.log_on_panic();
+            panic!("with a server in a static");
+        }
+        other => panic!("no such fate: {other}"),
+    }
+}
+
+/// Starts a server that becomes somebody whom this process may not kill, and tries to stop it.
+fn unstoppable(dir: &str, program: &str) {
+    let registry = Registry::open(dir).unwrap();
+    let lease = Lease::builder().registry(&registry).lease().unwrap();
+    let mut command = Command::new(program);
+    command.args(["--reuid=0", "--regid=0", "--clear-groups"]).arg(own_path()).arg("serve");
+    let builder = Server::builder(command).env_port("PORT").stop_grace(Duration::from_millis(50));
+    let mut server = builder.lease(lease).start().unwrap();
+    say(server.pid());
+    let error = server.restart().unwrap_err();
+    say(format_args!("{error:?}").to_string().lines().next().unwrap());
+    say(format_args!("{:?}", server.restart().unwrap_err().kind()));
+    drop(server);
+    say(format_args!("{} leased", registry.list().unwrap().len()));
+}
+
+/// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM.
+fn stop_without_proc() {
+    let mut command = Command::new("/bin/sh");
+    let script = "trap '' TERM; sh -c 'while :; do sleep 1; done' & echo WORKER=$!; trap - TERM; \
+                  exec \"$0\" serve";
+    command.args(["-c", script]).arg(own_path());
+    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
+    let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
+    server.stop().unwrap();
+    // Until pid 1 has reaped it, it answers.
+    let lives = || Command::new("kill").args(["-0", &worker]).output().unwrap().status.success();
+    let answers = (0..500).all(|_| {
+        thread::sleep(Duration::from_millis(10));
+        lives()
+    });
+    say(if answers { "the worker lives" } else { "gone" });
 }
 
 /// Run in a network namespace whose ephemeral range is `first` to `last`: holds all of it, and
@@ -251,7 +323,7 @@ fn in_a_full_namespace(dir: &str, first: u16, last: u16) {
     // Outside of the range, so that only connections need ephemeral ports.
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, first - 1)).unwrap();
     let target = server.local_addr().unwrap();
-    let error = std::net::TcpStream::connect(target).expect_err("a connection got a held port");
+    let error = TcpStream::connect(target).expect_err("a connection got a held port");
     assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     for lease in &leases {
         let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
