@@ -264,8 +264,12 @@ fn lines_are_waited_for() {
     server.wait_for_line("serving", DEADLINE).unwrap();
     let line = server.wait_for_line_where("of five letters", DEADLINE, |line| line.len() == 5);
     assert_eq!(line.unwrap().text(), "three");
-    let texts: Vec<_> = server.lines().iter().map(|line| line.text().to_owned()).collect();
-    assert_eq!(texts, ["one", "two", "three", "serving"]);
+    let of = |stream| {
+        let lines = server.lines().into_iter().filter(move |line| line.stream() == stream);
+        lines.map(|line| line.text().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Stream::Stdout), ["one", "three"]);
+    assert_eq!(of(Stream::Stderr), ["two", "serving"]);
     assert!(server.lines().windows(2).all(|pair| pair[0].at() <= pair[1].at()));
 
     let error = server.wait_for_line("never", Duration::from_millis(50)).unwrap_err();
