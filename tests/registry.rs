@@ -141,7 +141,7 @@ fn a_full_file_system() {
 #[test]
 fn a_read_only_file_system() {
     let mount = "mount -t tmpfs none /mnt; mkdir -m 700 /mnt/r; $child try /mnt/r >/dev/null; ";
-    let script = format!("{mount} mount -o remount,ro /mnt; exec $child try /mnt/r");
+    let script = format!("{mount} mount -o remount,bind,ro /mnt; exec $child try /mnt/r");
     let Some(answer) = lease_after(&script) else { return };
     assert!(answer.starts_with("Registry: failed to lock any slot in /mnt/r/net-"), "{answer}");
     assert!(answer.contains("PORTLEASE_DIR") && answer.contains("Read-only"), "{answer}");

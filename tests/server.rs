@@ -279,7 +279,7 @@ fn lines_are_waited_for() {
     let error = server.wait_for_line("never", DEADLINE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exited);
     assert!(error.to_string().contains("its output ended without one"), "{error}");
-    assert!(error.output().unwrap().ends_with("serving\n"));
+    assert!(error.output().unwrap().contains("serving\n"));
 }
 
 #[test]
