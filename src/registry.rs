@@ -1,7 +1,8 @@
 //! The registry: a directory of lock files that all processes of one user share.
 //!
-//! It says where the slots are and which ports they stand for. What a slot is: `slot.rs`; what is
-//! written in it: `record.rs`; how a port is taken: `lease`.
+//! It says where the slots are and which ports they stand for. What a slot is: `slot.rs`; who waits
+//! for it: `queue.rs`; what is written down of its port: `table.rs`, in the form of `record.rs`; how
+//! a port is taken: `lease`.
 
 mod lock;
 pub(crate) mod queue;

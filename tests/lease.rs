@@ -150,7 +150,16 @@ fn an_exact_port_that_a_stranger_has_says_so() {
     let port = stranger.local_addr().unwrap().port();
     let error = own.request().exact(port).lease().unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
-    assert!(error.to_string().contains("a program that did not lease it"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("by a program that did not lease it from this registry: uid "), "{text}");
+    assert!(text.contains(&format!(" listens on 127.0.0.1:{port}\n")), "{text}");
+
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    bound.bind(&any.into()).unwrap();
+    let port = bound.local_addr().unwrap().as_socket().unwrap().port();
+    let silent = own.request().exact(port).lease().unwrap_err();
+    assert!(silent.to_string().contains("nobody listens on it, so it is bound, or"), "{silent}");
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AddrInUse);
 }
 

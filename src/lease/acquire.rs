@@ -23,8 +23,8 @@ use crate::registry::{Registry, Space, cannot};
 /// longest is taken after all.
 ///
 /// Without a bound, each lease from a range whose ports were all used lately would look at all of
-/// them. Of 64, the longest rested has rested for 98 % of the possible time, on average; and if
-/// every second port is resting, 64 in a row are.
+/// them. Of 64, the longest rested has rested for 98 % of the possible time, on average; and with
+/// half of the ports resting, 64 of them are met before a rested one in one of 2^64 leases.
 const MAX_RESTING: usize = 64;
 
 /// How many ports that refused the hold are tried once more, for TIME_WAIT.

@@ -9,8 +9,9 @@ use super::candidate::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::range::PortSet;
 use crate::registry::{Holder, Registry, Space, cannot};
+use crate::sys;
 
-/// How many holders are named.
+/// How many holders, or listeners, are named.
 const NAMED_HOLDERS: usize = 3;
 
 /// Why the candidates of a walk through a range were not taken.
@@ -113,7 +114,15 @@ pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Dura
 
 /// An exact port whose slot is ours, and whose bind the kernel refuses.
 pub(super) fn in_use(registry: &Registry, port: u16, waited: Duration) -> Error {
-    taken(registry, port, waited, "in use by a program that did not lease it from this registry")
+    let mut by = "in use by a program that did not lease it from this registry".to_owned();
+    let listeners = sys::listeners(port).unwrap_or_default();
+    let seen = listeners.iter().take(NAMED_HOLDERS);
+    let seen: Vec<_> = seen.map(|it| format!("uid {} listens on {}", it.uid, it.address)).collect();
+    by.push_str(&match seen.is_empty() {
+        true => "; nobody listens on it, so it is bound, or the source of a connection".to_owned(),
+        false => format!(": {}", seen.join(", ")),
+    });
+    taken(registry, port, waited, &by)
 }
 
 fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {

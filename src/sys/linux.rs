@@ -55,8 +55,15 @@ pub(crate) fn reserved_ports() -> String {
 }
 
 /// When `pid` was started, in clock ticks since boot: with the pid, it names one process for ever.
+/// `None` if there is no such process, or it cannot be told.
 pub(crate) fn process_start(pid: u32) -> Option<u64> {
-    Some(stat_of(pid)?.start)
+    stat_of(pid).filter(|_| proc_is_ours()).map(|stat| stat.start)
+}
+
+/// Whether `/proc` is that of our pid namespace: in another's, each number means somebody else.
+fn proc_is_ours() -> bool {
+    let shown = fs::read_link("/proc/self");
+    shown.is_ok_and(|shown| shown.to_str() == Some(&process::id().to_string()))
 }
 
 /// What a process calls itself, at most 15 bytes.
@@ -72,7 +79,7 @@ pub(crate) fn process_name(pid: u32) -> Option<String> {
 ///
 /// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others.
 pub(crate) fn group_members(group: u32) -> io::Result<Vec<u32>> {
-    if fs::read_link("/proc/self")?.to_str() != Some(&process::id().to_string()) {
+    if !proc_is_ours() {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
     let mut members = Vec::new();

@@ -1,17 +1,19 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
-//! `unix.rs` is what POSIX offers, `linux.rs` what only Linux can tell. This is the only place of
+//! `unix.rs` is what POSIX offers, `linux.rs` and `diag.rs` what only Linux can tell. This is the only place of
 //! the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to follow");
 
+mod diag;
 mod linux;
 mod unix;
 
 pub use unix::Signal;
 
+pub(crate) use diag::listeners;
 pub(crate) use linux::{
     ephemeral_ports, group_members, kill_member, net_namespace, net_namespace_cookie, process_name,
     process_start, reserved_ports, wait_for_exit,
