@@ -56,9 +56,9 @@ pub enum ErrorKind {
     OutOfDescriptors,
     /// The server's program could not be started.
     Spawn,
-    /// The server ended before it was ready.
+    /// The server has ended, before it was ready or before what was waited for; or it is not running.
     Exited,
-    /// The server was not ready in time.
+    /// The server was not ready in time, or did not print the line that was waited for.
     NotReady,
     /// The server could not be stopped.
     NotStopped,

@@ -41,7 +41,7 @@ pub fn lease() -> Result<Lease> {
     Lease::builder().lease()
 }
 
-/// Leases `N` ports at once from the process-wide registry: all of them, or none.
+/// Leases `N` ports at once from the process-wide registry: all of them, or none. `N` may be 0.
 ///
 /// # Errors
 ///
@@ -74,13 +74,14 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// port that nobody protects. For that reason there is no `Into<u16>` and no `Deref`, only
 /// [`port`](Lease::port).
 ///
-/// A freed port is given to the next one only after 10 s if any other is free, so that a late client
-/// of the last server does not reach the next.
+/// A freed port rests for 10 s, so that a late client of the last server does not reach the next:
+/// others go first, unless 64 resting ones are met before a rested one, or it is asked for by number.
 ///
 /// # What this does not guarantee
 ///
 /// - A server that does not set `SO_REUSEADDR`, or sets only `SO_REUSEPORT`, cannot bind a port that
-///   is held.
+///   is held. Use [`ServerBuilder::report_port`](crate::ServerBuilder::report_port) or
+///   [`bind()`](crate::bind()) for these.
 /// - A stranger who sets `SO_REUSEADDR` and asks for exactly this number can listen on it before
 ///   our server does, or beside it on another address (127.0.0.2, ::1). Who uses the registry does
 ///   not, and `bind(0)` cannot.
@@ -128,7 +129,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PortTaken`]: somebody listens there already.
+    /// [`ErrorKind::PortTaken`]: somebody listens there already. [`ErrorKind::Io`]: anything else.
     ///
     /// # Examples
     ///
@@ -147,6 +148,7 @@ impl Lease {
     /// # Errors
     ///
     /// [`ErrorKind::PortTaken`]: another UDP socket is bound there; ask for the lease with `.udp()`.
+    /// [`ErrorKind::Io`]: anything else.
     pub fn bind_udp(&self) -> Result<UdpSocket> {
         UdpSocket::bind(self.addr()).map_err(|error| self.bind_error("bind UDP", error))
     }

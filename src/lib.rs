@@ -13,8 +13,8 @@
 //!
 //! A port picker binds a port, closes it, and returns a number; from then on until the server binds
 //! it, anybody can take it. Here the port stays taken: by a lock file that all processes of a user
-//! share, and on Linux by the kernel itself, which lets the server in and nobody else. There is no
-//! daemon, and nothing to configure; it works with `cargo test`, with `cargo nextest` (a process
+//! share, and on Linux by the kernel itself, which gives it to nobody who does not ask for that very
+//! number as servers do. There is no daemon, and nothing to configure; it works with `cargo test`, with `cargo nextest` (a process
 //! for each test), and with several jobs on one host.
 //!
 //! # Which way for which server
@@ -22,7 +22,7 @@
 //! | the server | use | who chooses the port |
 //! |---|---|---|
 //! | runs in the test process, and takes a listener | [`bind()`] | the kernel; it is never free |
-//! | takes a port number: variable, argument, file | [`Server`], or [`lease()`] by itself | the lease; it is held until the server has it |
+//! | takes a port number: variable, argument, file | [`Server`], or [`lease()`] by itself | the lease; it is held for as long as the server lives |
 //! | can bind port 0 and print what it got | [`ServerBuilder::report_port`] | the kernel, for the server |
 //!
 //! # What this does not do

@@ -119,8 +119,8 @@ impl Registry {
         made.cloned()
     }
 
-    /// A registry of its own in the directory `path`, which is created (mode 0700, its parents too)
-    /// if it is missing.
+    /// A registry of its own in the directory `path`, which is created if it is missing, with those
+    /// above it, all for this user alone (mode 0700).
     ///
     /// For tests that count leases, and for programs that must not mix with the user's others. Its
     /// leases exclude those of other registries by the kernel's hold only.

@@ -42,8 +42,9 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// this process is killed, by `SIGKILL` too, a watchdog does the same, and the port stays leased
 /// until it is done.
 ///
-/// The server's standard input is empty. What it prints is always read; the last 64 KiB are kept, are
-/// in every error, and are printed when a panic drops the server. If the environment variable
+/// The server's standard input is empty. What it prints is always read. The last 64 KiB are kept, and
+/// are in the errors about its start, its lines and its stop; of these, the last 200 lines are
+/// printed when a panic drops the server. If the environment variable
 /// `PORTLEASE_LOG_DIR` names a directory, all of it is copied to a file there, `NAME-PID.log`.
 ///
 /// # Examples
@@ -114,7 +115,8 @@ impl Server {
             (None, _) => {
                 return Err(invalid(
                     "nothing says how the server gets its port: use `env_port(\"PORT\")` or \
-                     `report_port()`, or `Server::with` for a port in its arguments",
+                     `report_port()`, or `Server::with` for a port in its arguments; for a program \
+                     whose port is fixed, `Server::with(|_| command).lease(lease)`",
                 ));
             }
             (Some(Way::Report), None) => None,
@@ -122,6 +124,12 @@ impl Server {
                 return Err(invalid(
                     "a server that reports its port chooses it itself: use either `report_port()` \
                      or `lease(..)`",
+                ));
+            }
+            (Some(Way::Variable(name)), _) if name.is_empty() || name.contains(['=', '\0']) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("`env_port({name:?})`: no environment variable can have that name"),
                 ));
             }
             (Some(_), Some(lease)) => Some(lease),
@@ -180,13 +188,15 @@ impl Server {
         self.running.as_ref().map_or(0, |running| running.process.pid())
     }
 
-    /// The last that it printed on its standard output and error, at most 64 KiB.
+    /// The last that it printed on its standard output and error, at most 64 KiB. The two are read
+    /// separately: a line of one may stand before an earlier one of the other.
     pub fn output(&self) -> String {
         self.running.as_ref().map_or_else(String::new, |running| running.output.tail())
     }
 
     /// The last lines that it printed, at most 64 KiB of them, each with its stream and the time at
-    /// which it was read. A line without its newline is not among them yet.
+    /// which it was read. A line without its newline is not among them yet. The two streams are read
+    /// separately: a line of one may stand before an earlier one of the other.
     pub fn lines(&self) -> Vec<Line> {
         self.running.as_ref().map_or_else(Vec::new, |running| running.output.lines())
     }
@@ -232,7 +242,8 @@ impl Server {
 
     /// Prints the last of the output on this thread's standard error if the returned guard is
     /// dropped while the thread is panicking. For servers in statics, which are never dropped; a
-    /// server that is dropped by a panic does it by itself.
+    /// server that is dropped by a panic does it by itself. At most 200 lines; after a
+    /// [`restart`](Server::restart), the guard still shows the old start.
     ///
     /// # Examples
     ///
@@ -264,7 +275,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Exited`]: it has ended.
+    /// [`ErrorKind::Exited`]: it has ended, and [`wait`](Server::wait) or
+    /// [`try_wait`](Server::try_wait) saw it; a signal to one that has just ended is lost.
+    /// [`ErrorKind::Io`]: this process may not send it signals.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.running()?.signal(signal)
     }
@@ -274,7 +287,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ErrorKind::Io`]: it has ended, and its status is unknown, because this process ignores
-    /// `SIGCHLD` or somebody else reaped it.
+    /// `SIGCHLD` or somebody else reaped it. [`ErrorKind::Exited`]: its last restart failed.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.wait(Duration::ZERO)
     }
@@ -300,9 +313,12 @@ impl Server {
     /// # Errors
     ///
     /// As [`stop`](Server::stop) and [`start`](ServerBuilder::start). After an error the server is
-    /// not running, and its [`port`](Server::port) is 0.
+    /// not running, its port and pid are 0 and its output is empty; it can be restarted again, unless
+    /// it could not be stopped.
     pub fn restart(&mut self) -> Result<()> {
-        self.stop_running(self.config.stop_grace)?;
+        if self.running.is_some() {
+            self.stop_running(self.config.stop_grace)?;
+        }
         self.launch()
     }
 
@@ -313,7 +329,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ErrorKind::NotStopped`]: some processes are still there 5 s after `SIGKILL`. The message
-    /// names them. The port stays leased until they are gone.
+    /// names them. The port stays leased, by the watchdog, until they are gone.
     pub fn stop(mut self) -> Result<Stopped> {
         self.stop_running(self.config.stop_grace)
     }
@@ -340,8 +356,8 @@ impl Drop for Server {
             Some(running) if !running.process.is_ours() => {}
             Some(running) => {
                 drop(PanicLog::new(Some(running))); // prints, if this is a panic
-                let impatient = if thread::panicking() { PANIC_GRACE } else { Duration::MAX };
-                let _ = self.stop_running(self.config.stop_grace.min(impatient));
+                let at_most = if thread::panicking() { PANIC_GRACE } else { Duration::MAX };
+                let _ = self.stop_running(self.config.stop_grace.min(at_most));
             }
             None => {}
         }

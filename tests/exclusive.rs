@@ -78,7 +78,8 @@ fn a_spawn_elsewhere_does_not_make_a_released_port_look_taken() {
 }
 
 /// Each of the processes wants the port three times. Who waits is passed over by each other process
-/// at most once and a half, on whatever machine: turns are counted, not milliseconds.
+/// at most once and a half, on whatever machine: turns are counted, not milliseconds. (Between what
+/// it says, that it asks, and its place in the line, a process may be scheduled out for some turns.)
 #[test]
 fn twelve_in_line_each_get_their_turn() {
     const PROCESSES: usize = 12;

@@ -115,6 +115,33 @@ fn a_restart_keeps_the_port_leased() {
 }
 
 #[test]
+fn a_restart_that_failed_can_be_tried_again() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let mut starts = 0;
+    let flaky = Server::with(move |ports| {
+        starts += 1;
+        let role = if starts == 2 { "no such role".to_owned() } else { ports.main().to_string() };
+        child_command(&["serve", &role])
+    });
+    let mut server = flaky.lease(lease).start().unwrap();
+    assert_eq!(server.restart().unwrap_err().kind(), ErrorKind::Exited);
+    assert_eq!((server.port(), server.pid(), server.output().as_str()), (0, 0, ""));
+    assert_eq!(server.try_wait().unwrap_err().kind(), ErrorKind::Exited);
+    assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
+    server.restart().unwrap();
+    assert_eq!((server.port(), who_answers(&server)), (port, server.pid()));
+}
+
+#[test]
+fn who_is_kept_out_by_the_hold_is_told_what_to_do() {
+    let script = "echo 'bind: Address already in use' >&2; exit 98";
+    let error = Server::builder(shell(script)).env_port("PORT").start().unwrap_err();
+    assert!(error.to_string().contains("set SO_REUSEADDR before they bind"), "{error}");
+}
+
+#[test]
 fn an_early_end_is_an_error_at_once() {
     for builder in [
         Server::builder(shell("echo out; echo oops >&2; exit 3")).env_port("PORT"),
@@ -185,6 +212,10 @@ fn what_makes_no_sense_is_said() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("env_port"), "{error}");
     let lease = portlease::lease().unwrap();
+    for name in ["", "A=B", "A\0"] {
+        let error = Server::builder(child_command(&["serve"])).env_port(name).start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
     let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
     assert_eq!(both.start().unwrap_err().kind(), ErrorKind::InvalidInput);
 }
@@ -296,7 +327,12 @@ fn the_output_is_copied_to_a_directory() {
 
     let output = command.env("PORTLEASE_LOG_DIR", "/dev/null/x").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("Io: failed to read, or copy, the output of server"), "{stderr}");
+    assert!(
+        stderr.contains(
+            "Io: failed to copy the output of server `a/b: c` to /dev/null/x, which PORTLEASE"
+        ),
+        "{stderr}"
+    );
 }
 
 #[test]

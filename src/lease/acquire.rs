@@ -99,8 +99,11 @@ impl Request {
             let space = Arc::clone(&taker.space);
             let ports = self.range.as_ref().unwrap_or(&space.ports);
             if !possible(ports) {
-                let message =
-                    format!("{wanted} cannot be leased from {ports}: there are not so many");
+                let message = format!(
+                    "{wanted} cannot be leased from {ports}: it has {} ports, or no such run of \
+                     them; widen the range",
+                    ports.len()
+                );
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
             let tally = match attempt(&mut taker, ports)? {

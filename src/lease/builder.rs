@@ -71,7 +71,8 @@ impl LeaseBuilder {
         self
     }
 
-    /// Leases from this range instead of the registry's. It is used as it stands.
+    /// Leases from this range instead of the registry's. It is used as it stands, and without effect
+    /// on exact ports.
     pub fn range(mut self, ports: RangeInclusive<u16>) -> Self {
         self.range = Some(ports);
         self
@@ -83,10 +84,14 @@ impl LeaseBuilder {
         self
     }
 
-    /// Waits so long for what is not free now. The default is not to wait.
+    /// Waits so long for what is not free now.
     ///
-    /// Who waits for an exact port stands in a line that the kernel keeps, across processes; who
-    /// waits for any port looks again from time to time.
+    /// The default is not to wait, but for what may be over in a moment: a port that is in use is
+    /// tried again for 200 ms, and for 5 s if it was leased within the last 10 s.
+    ///
+    /// Who waits for an exact port gets it in turn, across the processes that share the registry
+    /// (the first 256; who comes then waits out of order). Who waits for any port looks again from
+    /// time to time.
     ///
     /// Ports that are waited for in one call ([`lease_exact`](LeaseBuilder::lease_exact)) cannot
     /// deadlock, in whatever order. Across calls they can: take them in ascending order. If the
@@ -117,7 +122,9 @@ impl LeaseBuilder {
     /// - [`ErrorKind::PortExcluded`]: the system does not let this process bind the exact port.
     /// - [`ErrorKind::InvalidInput`]: the range is empty or contains 0, the exact port is 0, or the
     ///   variable's value is not a port.
-    /// - [`ErrorKind::Registry`], [`ErrorKind::OutOfDescriptors`], [`ErrorKind::Io`].
+    /// - [`ErrorKind::Registry`]: the registry's directory, or the port's slot, cannot be used.
+    /// - [`ErrorKind::OutOfDescriptors`]: a lease takes two.
+    /// - [`ErrorKind::Io`]: the kernel refuses a socket for another reason.
     pub fn lease(self) -> Result<Lease> {
         let taken = match self.exact_port()? {
             Some(port) => self.request()?.exact(&[port])?,
@@ -132,7 +139,9 @@ impl LeaseBuilder {
     ///
     /// # Errors
     ///
-    /// As [`lease`](LeaseBuilder::lease); [`ErrorKind::InvalidInput`] with an exact port.
+    /// As [`lease`](LeaseBuilder::lease); [`ErrorKind::InvalidInput`] also with
+    /// [`exact`](LeaseBuilder::exact) or [`from_env`](LeaseBuilder::from_env), and if the range does
+    /// not have so many ports. None at all, `count` 0, is none.
     pub fn lease_many(self, count: usize) -> Result<Vec<Lease>> {
         self.no_exact_port("lease_many")?;
         self.request()?.many(count)
@@ -142,7 +151,7 @@ impl LeaseBuilder {
     ///
     /// # Errors
     ///
-    /// As [`lease`](LeaseBuilder::lease); [`ErrorKind::InvalidInput`] with an exact port.
+    /// As [`lease_many`](LeaseBuilder::lease_many).
     pub fn lease_block(self, count: u16) -> Result<Vec<Lease>> {
         self.no_exact_port("lease_block")?;
         self.request()?.block(count)
@@ -155,8 +164,8 @@ impl LeaseBuilder {
     ///
     /// # Errors
     ///
-    /// As [`lease`](LeaseBuilder::lease); [`ErrorKind::InvalidInput`] if a port is named twice, or
-    /// with [`exact`](LeaseBuilder::exact).
+    /// As [`lease`](LeaseBuilder::lease); [`ErrorKind::InvalidInput`] also if a port is named twice,
+    /// and with [`exact`](LeaseBuilder::exact) or [`from_env`](LeaseBuilder::from_env).
     pub fn lease_exact(self, ports: &[u16]) -> Result<Vec<Lease>> {
         self.no_exact_port("lease_exact")?;
         let mut sorted = ports.to_vec();

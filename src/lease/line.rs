@@ -1,7 +1,8 @@
 //! Waiting in line for a slot, with a deadline.
 //!
-//! `registry::queue` keeps the line, blocked in `flock`. Polling starves: of 16 processes that each wanted one port for 20 ms, the unluckiest waited
-//! 3.1 s with polls, 3.8 s with backoff, and 0.45 s in `flock` (fair would be 0.32).
+//! `registry::queue` keeps the line, blocked in `flock`. (Polling starves: of 16 processes that each
+//! wanted one port for 20 ms, the unluckiest waited 3.1 s with polls, 3.8 s with backoff, and 0.45 s
+//! in `flock`; fair would be 0.32.)
 //!
 //! But a blocked `flock` has no deadline and cannot be called off. So a helper thread blocks on a
 //! descriptor of its own, and its callers wait on channels. There is one thread for each port that

@@ -1,4 +1,4 @@
-//! Who takes a lease: what this process writes into its slots.
+//! Who takes a lease: what this process writes into the table.
 
 use std::env;
 use std::path::PathBuf;

@@ -74,9 +74,11 @@ impl Tally {
         ];
         let seen = reasons.iter().filter(|(count, _)| *count > 0);
         let seen: Vec<_> = seen.map(|(count, reason)| format!("{count} {reason}")).collect();
-        let seen = if seen.is_empty() { "too few".to_owned() } else { seen.join(", ") };
-        let mut message =
-            format!("failed to lease {wanted} of {ports}: of its {} ports, {seen}", ports.len());
+        let mut message = format!(
+            "failed to lease {wanted} of {ports} ({} ports): found {}",
+            ports.len(),
+            seen.join(", ")
+        );
         if let Some(error) = first_unusable {
             message.push_str(&format!(" ({error})"));
         }
@@ -130,13 +132,16 @@ fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {
     if waited.is_zero() {
         message.push_str("\n  wait for it with `LeaseBuilder::wait`, or let any port be chosen");
     } else {
-        message.push_str(&format!("\n  waited {:.1} s for it", waited.as_secs_f64()));
+        message.push_str(&format!(
+            "\n  waited {:.1} s for it; wait longer, or end who has it",
+            waited.as_secs_f64()
+        ));
         let held = registry.list().unwrap_or_default();
         let others = held.iter().filter(|holder| is_this_process(holder) && holder.port() != port);
         let others: Vec<_> = others.map(|holder| holder.port().to_string()).collect();
         if !others.is_empty() {
             message.push_str(&format!(
-                ", while this process holds {}: two who take the same ports in different orders \
+                ". Meanwhile this process holds {}: two who take the same ports in different orders \
                  wait for each other; take them in ascending order, or in one call",
                 others.join(", ")
             ));

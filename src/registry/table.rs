@@ -15,7 +15,6 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::record::{self, Holder};
 use crate::sys;
@@ -23,8 +22,9 @@ use crate::sys;
 /// How long a released port is left alone, if any other is free: in milliseconds.
 const COOL_DOWN: u32 = 10_000;
 
-/// The size of a mark: the lower 32 bits of the time in milliseconds since 1970, of which the lowest
-/// says whether the port was taken or released then. 0: never used.
+/// The size of a mark: the lower 32 bits of the milliseconds of the monotonic clock (the wall clock is
+/// set back now and then, by some milliseconds too), of which the lowest says whether the port was
+/// taken or released then. 0: never used.
 const MARK: usize = 4;
 
 /// Where the records begin: after the marks of all ports.
@@ -158,7 +158,8 @@ fn released_mark(now: u32) -> u32 {
     now & !1
 }
 
-/// What a mark says. Modulo 2^32, a time in the future (a clock was set back) is long ago.
+/// What a mark says. Modulo 2^32, a time in the future (before the machine was started anew) is long
+/// ago.
 fn judge(mark: u32, now: u32) -> Use {
     let age = now.wrapping_sub(mark);
     match mark {
@@ -178,8 +179,7 @@ fn record_offset(port: u16) -> u64 {
 }
 
 fn now() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as u32 // the lower bits are meant
+    sys::monotonic_millis() as u32 // the lower bits are meant
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::sys::Signal;
 
 /// Names a directory into which the output of each server is copied.
-const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
+pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
 
 /// The ports of a server, for the closure that makes its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Leases a port, and tells it to the server by the environment variable `name`.
+    /// Leases a port, and tells it to the server by the environment variable `name`. Of this and
+    /// [`report_port`](ServerBuilder::report_port), the last one counts.
     pub fn env_port(mut self, name: impl Into<String>) -> Self {
         self.config.way = Some(Way::Variable(name.into()));
         self
@@ -122,7 +123,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Uses this lease, instead of taking one.
+    /// Uses this lease, instead of taking one. For a program whose port is fixed, there is nothing to
+    /// tell: `Server::with(|_| command).lease(lease)`.
     pub fn lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
         self
@@ -163,7 +165,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
-    ///   gets its port.
+    ///   gets its port, or two things say different; or the variable's name cannot be one.
     /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
     ///   executed.
     /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,

@@ -102,20 +102,19 @@ pub(super) enum Waited {
 }
 
 impl Output {
-    /// With a copy in a file of `log_dir`, if there is one, of the server `name` with this `pid`.
-    pub(super) fn new(log_dir: Option<&Path>, name: &str, pid: u32) -> io::Result<Output> {
-        let copy = match log_dir {
-            Some(dir) => {
-                std::fs::create_dir_all(dir)?;
-                let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-                let name: String = name.chars().map(safe).take(100).collect();
-                Some(File::create(dir.join(format!("{name}-{pid}.log")))?)
-            }
-            None => None,
-        };
-        let state = State { copy, ..State::default() };
-        let shared = Shared { state: Mutex::new(state), changed: Condvar::new() };
-        Ok(Output { shared: Arc::new(shared) })
+    pub(super) fn new() -> Output {
+        Output { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// With a copy in a file of the directory `dir`, of the server `name` with this `pid`.
+    pub(super) fn copied_to(dir: &Path, name: &str, pid: u32) -> io::Result<Output> {
+        std::fs::create_dir_all(dir)?;
+        let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name: String = name.chars().map(safe).take(100).collect();
+        let copy = File::create(dir.join(format!("{name}-{pid}.log")))?;
+        let output = Output::new();
+        output.state().copy = Some(copy);
+        Ok(output)
     }
 
     /// Reads both streams until they end, each in a thread that nobody joins: a grandchild may hold
@@ -292,7 +291,7 @@ mod tests {
     const ERR: Stream = Stream::Stderr;
 
     fn pushed(chunks: &[(&[u8], Stream)]) -> Output {
-        let output = Output::new(None, "test", 0).expect("no file is needed");
+        let output = Output::new();
         for &(chunk, stream) in chunks {
             output.state().push(chunk, stream);
         }

@@ -13,9 +13,6 @@ use crate::sys::{self, Signal};
 /// How long at most nobody looks: processes may appear that were not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long the kernel gets to end what was killed.
-const KILL_PATIENCE: Duration = Duration::from_secs(5);
-
 /// A child in a group of its own.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -159,7 +156,7 @@ impl Process {
         let left = loop {
             let mut left = sys::group_members(self.group).unwrap_or_default();
             left.retain(|&pid| pid != watchdog.group());
-            if left.is_empty() || start.elapsed() >= KILL_PATIENCE {
+            if left.is_empty() || start.elapsed() >= stop::KILL_BOUND {
                 break left;
             }
             sys::wait_for_exit(&left, LOOK_AGAIN);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::builder::{Config, Ports, Way};
+use super::builder::{Config, LOG_DIR_VARIABLE, Ports, Way};
 use super::output::{Line, Output, Waited};
 use super::process::{End, Left, Process};
 use super::stopped::Stopped;
@@ -57,14 +57,26 @@ impl Running {
             });
         let mut process = process?;
         let (stdout, stderr) = (process.child().stdout.take(), process.child().stderr.take());
-        let output = Output::new(config.log_dir.as_deref(), &name, process.pid());
-        let drained = output.and_then(|output| output.drain(stdout, stderr).map(|()| output));
+        let output = match &config.log_dir {
+            Some(dir) => Output::copied_to(dir, &name, process.pid()).map_err(|error| {
+                let what = format!("copy the output of server `{name}` to {}", dir.display());
+                let advice = format!("which {LOG_DIR_VARIABLE} names; correct it, or unset it");
+                Error::io(ErrorKind::Io, format_args!("{what}, {advice}"), error)
+            }),
+            None => Ok(Output::new()),
+        };
+        let drained = output.and_then(|output| match output.drain(stdout, stderr) {
+            Ok(()) => Ok(output),
+            Err(error) => {
+                let doing = format_args!("start a thread that reads the output of server `{name}`");
+                Err(Error::io(ErrorKind::Io, doing, error))
+            }
+        });
         match drained {
             Ok(output) => Ok(Running { name, port, process, output, usual_signal }),
             Err(error) => {
                 let _ = process.stop(Signal::Terminate, Duration::ZERO);
-                let doing = format_args!("read, or copy, the output of server `{name}`");
-                Err(Error::io(ErrorKind::Io, doing, error))
+                Err(error)
             }
         }
     }
@@ -118,8 +130,12 @@ impl Running {
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal).map_err(|error| {
-            let doing = format_args!("send {signal:?} to server `{}`: it has ended", self.name);
-            Error::io(ErrorKind::Exited, doing, error)
+            let (kind, why) = match error.kind() {
+                io::ErrorKind::NotFound => (ErrorKind::Exited, ": it has ended"),
+                _ => (ErrorKind::Io, ""),
+            };
+            let doing = format_args!("send {signal:?} to server `{}`{why}", self.name);
+            Error::io(kind, doing, error)
         })
     }
 
@@ -166,11 +182,17 @@ impl Running {
 
     fn exited(&self, end: End) -> Error {
         let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-        let message = format!(
-            "server `{}` ended before it was ready{} ({how})",
-            self.name,
-            on_port(self.port)
-        );
+        // The next step for the one trouble that only we can know of.
+        let in_use = self.port != 0 && self.output.tail().to_lowercase().contains("in use");
+        let hint = if in_use {
+            "; if it is the port that is in use: portlease holds it, and lets in only servers that \
+             set SO_REUSEADDR before they bind; set it, or let the server bind port 0 and use \
+             `report_port()`"
+        } else {
+            ""
+        };
+        let (name, port) = (&self.name, on_port(self.port));
+        let message = format!("server `{name}` ended before it was ready{port} ({how}){hint}");
         about_port(Error::new(ErrorKind::Exited, message), self.port)
     }
 
@@ -180,7 +202,11 @@ impl Running {
              and it is not below, it may have to flush it"
                 .to_owned()
         } else {
-            format!("nothing accepts connections at {}", loopback(self.port))
+            format!(
+                "nothing accepts connections at {}; it must listen there, or on all addresses, on \
+                 the port that it is told; if it only needs longer, raise `start_timeout`",
+                loopback(self.port)
+            )
         };
         let (name, seconds) = (&self.name, timeout.as_secs_f64());
         let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
@@ -203,10 +229,16 @@ fn file_name(program: &OsStr) -> String {
 
 fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
     let program = command.get_program();
+    let in_path = !program.to_string_lossy().contains('/');
     let hint = match (error.kind(), command.get_current_dir()) {
         (io::ErrorKind::NotFound, Some(dir)) => {
             format!("; there is no such program, or no directory {}", dir.display())
         }
+        (io::ErrorKind::NotFound, None) if in_path => format!(
+            "; there is no such program in PATH (a binary of this package is \
+             `env!(\"CARGO_BIN_EXE_{}\")`)",
+            program.to_string_lossy()
+        ),
         (io::ErrorKind::NotFound, None) => "; there is no such program".to_owned(),
         (io::ErrorKind::PermissionDenied, _) => "; it may not be executed".to_owned(),
         _ => String::new(),

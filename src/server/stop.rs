@@ -6,7 +6,7 @@ use crate::sys::Signal;
 
 /// How long the kernel gets to end what was killed: a process in an uninterruptible wait, of a disk
 /// for instance, takes its time.
-const KILL_BOUND: Duration = Duration::from_secs(5);
+pub(super) const KILL_BOUND: Duration = Duration::from_secs(5);
 
 /// What was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ impl Stopped {
         self.duration
     }
 
-    /// The last that it printed, at most 64 KiB.
+    /// The last that it printed, at most 64 KiB, as [`Server::output`](crate::Server::output).
     pub fn output(&self) -> &str {
         &self.output
     }

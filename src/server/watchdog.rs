@@ -31,8 +31,9 @@
 //! # What this does not guarantee
 //!
 //! Without `/bin/sh` there is no watchdog. The server's output has no reader any more once the
-//! harness is dead: one that prints while it shuts down may be ended by that, in the middle. A process that leaves the group (`setsid`) is out of its
-//! reach. So is everything while a forked copy of the harness lives on, which has the socket too.
+//! harness is dead: one that prints while it shuts down may be ended by that, in the middle. A
+//! process that leaves the group (`setsid`) is out of the watchdog's reach. So is everything while a
+//! forked copy of the harness lives on, which has the socket too.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -56,14 +57,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Watchdog {
     shell: Child,
-    line: UnixStream,
+    socket: UnixStream,
     may_be_signalled: bool,
 }
 
 impl Watchdog {
     /// Starts one, which keeps `lock`.
     pub(super) fn spawn(lock: Option<File>, grace: Duration) -> io::Result<Watchdog> {
-        let (line, its_end) = UnixStream::pair()?;
+        let (socket, its_end) = UnixStream::pair()?;
         let tenths = grace.min(MAX_GRACE).as_millis() / 100;
         let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "portlease-watchdog", &tenths.to_string()])
@@ -73,7 +74,7 @@ impl Watchdog {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Watchdog { shell, line, may_be_signalled: false })
+        Ok(Watchdog { shell, socket, may_be_signalled: false })
     }
 
     /// The number of its process group, and its own pid.
@@ -85,9 +86,11 @@ impl Watchdog {
     /// would.
     pub(super) fn brace(&mut self) {
         if !self.may_be_signalled {
-            let _ = self.line.set_read_timeout(Some(PATIENCE));
+            let _ = self.socket.set_read_timeout(Some(PATIENCE));
             // A byte, or the end, if it is gone.
-            while self.line.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {}
+            while self.socket.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::Interrupted)
+            {
+            }
             self.may_be_signalled = true;
         }
     }

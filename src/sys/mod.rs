@@ -20,6 +20,6 @@ pub(crate) use linux::{
 };
 pub(crate) use unix::{
     create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
-    is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, open_private, read_at,
-    same_file, signal_group, signal_process, write_at,
+    is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,
+    open_private, read_at, same_file, signal_group, signal_process, write_at,
 };

@@ -95,6 +95,14 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// The time of a clock that is the same for all processes, and never set.
+pub(crate) fn monotonic_millis() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to `time`, which outlives the call. It cannot fail with this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
 /// The largest size to which this process may let a file grow (`ulimit -f`): a write beyond it does
 /// not fail, but ends the process by SIGXFSZ.
 pub(crate) fn max_file_size() -> u64 {

@@ -208,7 +208,7 @@ fn queue(dir: &str, port: u16, log: &str, turns: u32) {
         let request = Lease::builder().registry(&registry).exact(port);
         let lease = request.wait(Duration::from_secs(60)).lease().unwrap();
         log.write_all(format!("gets {}\n", process::id()).as_bytes()).unwrap();
-        thread::sleep(Duration::from_millis(30)); // the work that is done with the port
+        thread::sleep(Duration::from_millis(150)); // the work that is done with the port
         drop(lease);
     }
 }

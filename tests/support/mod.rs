@@ -21,7 +21,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) fn child_path() -> PathBuf {
     let tests = env::current_exe().unwrap();
     let path = tests.ancestors().nth(2).unwrap().join("examples/test-child");
-    assert!(path.exists(), "{} is built by a plain `cargo test`", path.display());
+    assert!(path.exists(), "{} is missing: `cargo build --examples` makes it", path.display());
     path
 }
 
