@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::candidate::{Effort, Grip, Outcome, Taker};
+use super::candidate::{Effort, Grip, Outcome, Taker, cannot_hold};
 use super::refusal::{self, Tally};
 use super::{Lease, line, owner};
 use crate::error::{Error, ErrorKind, Result};
@@ -146,7 +146,7 @@ impl Request {
                     return Err(refusal::in_use(&self.registry, port, self.wait));
                 }
                 io::ErrorKind::PermissionDenied => return Err(refusal::excluded(port, error)),
-                _ => return Err(refusal::cannot_hold(port, error)),
+                _ => return Err(cannot_hold(port, error)),
             }
             pause = (pause * 2).min(Duration::from_millis(20));
         }

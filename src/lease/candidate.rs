@@ -7,7 +7,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Binder, Hold};
 use crate::registry::slot::Slot;
@@ -76,7 +75,7 @@ impl<'a> Taker<'a> {
                     Ok(Outcome::InUse { lately: self.space.used_lately(port) })
                 }
                 io::ErrorKind::PermissionDenied => Ok(Outcome::Excluded(error)),
-                _ => Err(refusal::cannot_hold(port, error)),
+                _ => Err(cannot_hold(port, error)),
             },
         }
     }
@@ -113,4 +112,9 @@ impl<'a> Taker<'a> {
         }
         Ok(hold)
     }
+}
+
+/// The kernel refused a hold for a reason that is not about the port.
+pub(super) fn cannot_hold(port: u16, error: io::Error) -> Error {
+    Error::io(ErrorKind::Io, format_args!("hold port {port}"), error).with_port(port)
 }

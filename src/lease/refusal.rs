@@ -164,7 +164,3 @@ pub(super) fn excluded(port: u16, error: io::Error) -> Error {
         format!("failed to lease port {port}: the system does not let this process bind it{hint}");
     Error::new(ErrorKind::PortExcluded, message).with_port(port).with_source(error)
 }
-
-pub(super) fn cannot_hold(port: u16, error: io::Error) -> Error {
-    Error::io(ErrorKind::Io, format_args!("hold port {port}"), error).with_port(port)
-}
