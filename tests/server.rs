@@ -388,7 +388,7 @@ fn a_stop_by_another_signal() {
     let builder = Server::builder(shell(script)).env_port("PORT");
     let server = builder.stop_signal(Signal::Interrupt).start().unwrap();
     let stopped = server.stop().unwrap();
-    assert!(stopped.output().ends_with("interrupted\n"), "{stopped:?}");
+    assert!(stopped.output().contains("interrupted\n"), "{stopped:?}");
     assert_eq!(stopped.status().unwrap().code(), Some(7));
     assert!(!stopped.forced() && stopped.killed().is_empty());
 }

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -92,13 +93,14 @@ impl Drop for TestChild {
 pub(crate) struct OwnRegistry {
     pub(crate) dir: TempDir,
     pub(crate) registry: Registry,
+    ports: OnceLock<Allotment>,
 }
 
 impl OwnRegistry {
     pub(crate) fn new() -> OwnRegistry {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path().join("registry")).unwrap();
-        OwnRegistry { dir, registry }
+        OwnRegistry { dir, registry, ports: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -109,8 +111,11 @@ impl OwnRegistry {
         self.path().to_str().unwrap().to_owned()
     }
 
+    /// For ports that no other test leases from another registry: one that is released here is
+    /// still free when it is asked for again.
     pub(crate) fn request(&self) -> LeaseBuilder {
-        Lease::builder().registry(&self.registry)
+        let ports = self.ports.get_or_init(Allotment::new);
+        Lease::builder().registry(&self.registry).range(ports.first..=ports.last)
     }
 
     /// The directory of the slots of this network namespace.
@@ -140,8 +145,9 @@ impl Allotment {
             let last = first + Allotment::SIZE - 1;
             // A developer's own server may be in it. A process of its own looks: what this one
             // binds, a child of another test may have copies of for a while.
-            let own = OwnRegistry::new();
-            let role = ["probe", &own.arg(), &first.to_string(), &last.to_string()];
+            let dir = tempfile::tempdir().unwrap();
+            let registry = dir.path().join("registry");
+            let role = ["probe", registry.to_str().unwrap(), &first.to_string(), &last.to_string()];
             if stdout_of(&child_command(&role).output().unwrap()) == "true" {
                 return Allotment { first, last, _lease: lease };
             }
