@@ -132,11 +132,10 @@ impl Process {
                     self.kill(&left);
                 }
                 Step::Wait(time) => {
-                    sys::wait_for_exit(&left, time.min(LOOK_AGAIN));
                     if sent == Sent::Kill {
-                        let left = self.left();
-                        self.kill(&left); // forked since
+                        self.kill(&left); // some may have been forked since the last look
                     }
+                    sys::wait_for_exit(&left, time.min(LOOK_AGAIN));
                 }
                 // Dropped, the watchdog takes over, with the lock.
                 Step::GiveUp => return Err(Left(described(&left))),

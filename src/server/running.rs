@@ -90,7 +90,7 @@ impl Running {
         loop {
             if let Some(end) = self.process.end() {
                 self.output.has_ended(OUTPUT_PATIENCE);
-                return Err(self.exited(end));
+                return Err(self.exited(end, !reports));
             }
             if reports {
                 self.port = self.output.reported_port(Duration::ZERO).unwrap_or(0);
@@ -180,10 +180,10 @@ impl Running {
         }
     }
 
-    fn exited(&self, end: End) -> Error {
+    fn exited(&self, end: End, leased: bool) -> Error {
         let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
         // The next step for the one trouble that only we can know of.
-        let in_use = self.port != 0 && self.output.tail().to_lowercase().contains("in use");
+        let in_use = leased && self.output.tail().to_lowercase().contains("in use");
         let hint = if in_use {
             "; if it is the port that is in use: portlease holds it, and lets in only servers that \
              set SO_REUSEADDR before they bind; set it, or let the server bind port 0 and use \
