@@ -30,12 +30,13 @@ const MAX_RESTING: usize = 64;
 /// How many ports that refused the hold are tried once more, for TIME_WAIT.
 const MAX_REFUSED: usize = 64;
 
-/// How long a refusal is doubted: who only looks at a slot locks it for a microsecond, and a socket
-/// that was closed while a sibling thread was spawning lives on in the child until its exec.
+/// How long a refusal is doubted: a socket that was closed while a sibling thread was spawning lives
+/// on in the child until its exec.
 const DOUBT: Duration = Duration::from_millis(200);
 
-/// How long it is doubted if the port was used lately. On a busy machine, a child waits long for
-/// its exec (more than 200 ms with 40 runnable processes on two cores).
+/// How long it is doubted if the port was used lately, or somebody locks its slot without having it
+/// on record. On a busy machine, a child waits long for its exec, and who only looks for its next
+/// turn (more than 200 ms with 40 runnable processes on two cores).
 const LONG_DOUBT: Duration = Duration::from_secs(5);
 
 /// What a wait is cut to that the clock cannot express.
@@ -164,7 +165,9 @@ impl Request {
         } else if owner::lives(&taker.space.holder(port)) {
             Ok(None)
         } else {
-            try_again(&path, end_of(start, DOUBT))
+            // Who died with it has a watchdog that may keep it for long; who wrote nothing, has not.
+            let fleeting = !taker.space.is_marked_taken(port);
+            try_again(&path, end_of(start, doubt(fleeting)))
         }
     }
 
@@ -323,9 +326,9 @@ fn end_of(start: Instant, wait: Duration) -> Instant {
     start.checked_add(wait).unwrap_or(start + FOR_EVER)
 }
 
-/// How long to doubt that a port is in use, which was used lately or not.
-fn doubt(lately: bool) -> Duration {
-    if lately { LONG_DOUBT } else { DOUBT }
+/// How long to doubt that a port is not to be had, if it is likely or not that this passes.
+fn doubt(likely_passes: bool) -> Duration {
+    if likely_passes { LONG_DOUBT } else { DOUBT }
 }
 
 fn seed() -> u64 {

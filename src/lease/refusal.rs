@@ -48,9 +48,9 @@ impl Tally {
 
     /// Whether something stands in the way that may be over in a moment: a port in use, or a slot
     /// that is locked by somebody who wrote nothing down, because he only looks, or is not done.
-    /// And if so, whether a port is in use that was used lately.
+    /// And if so, whether that is likely: it is such a slot, or a port that was used lately.
     pub(super) fn may_pass(&self) -> Option<bool> {
-        (self.in_use > 0 || self.fleeting).then_some(self.lately)
+        (self.in_use > 0 || self.fleeting).then_some(self.lately || self.fleeting)
     }
 
     /// The whole of `ports` was tried, and `wanted` ("2 ports") were not to be had.
