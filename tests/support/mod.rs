@@ -128,7 +128,7 @@ impl OwnRegistry {
 /// Ports that a test has to know, and with which it can do what it likes: nobody holds them.
 ///
 /// No other test uses them, in whatever process: each allotment is the lease of another port, far
-/// from these, whose number stands for them. They have rested for as long as that one.
+/// from these, whose number stands for them.
 pub(crate) struct Allotment {
     pub(crate) first: u16,
     pub(crate) last: u16,
@@ -143,11 +143,10 @@ impl Allotment {
             let lease = Lease::builder().range(19_000..=19_249).label("allotment").lease().unwrap();
             let first = 10_000 + (lease.port() - 19_000) * Allotment::SIZE;
             let last = first + Allotment::SIZE - 1;
-            // A developer's own server may be in it. A process of its own looks: what this one
-            // binds, a child of another test may have copies of for a while.
-            let dir = tempfile::tempdir().unwrap();
-            let registry = dir.path().join("registry");
-            let role = ["probe", registry.to_str().unwrap(), &first.to_string(), &last.to_string()];
+            // A developer's own server may be in it, or connections of a test that had it before. A
+            // process of its own looks: what this one binds, a child of another test may have
+            // copies of for a while.
+            let role = ["probe", &first.to_string(), &last.to_string()];
             if stdout_of(&child_command(&role).output().unwrap()) == "true" {
                 return Allotment { first, last, _lease: lease };
             }
