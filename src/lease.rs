@@ -93,7 +93,8 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// - With the sysctl `ip_autobind_reuse=1` (default 0) the kernel may hand out a held port.
 /// - On kernels where the hold would keep servers out (found out by a test; gVisor is said to be
 ///   one), and for other network namespaces, slot and range remain.
-/// - A hold is in no table of the kernel: `ss`, `lsof` and `/proc/net/tcp` do not show it.
+/// - A hold is not in `/proc/net/tcp`, and `ss` and `lsof` do not show it (`ss --bound-inactive` does,
+///   since Linux 6.8).
 #[must_use = "the port is free again as soon as the lease is dropped; keep it in a variable for as \
               long as the server lives"]
 #[derive(Debug)]

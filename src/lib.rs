@@ -56,8 +56,14 @@ pub use bound::{Bound, bind};
 pub use error::{Error, ErrorKind, Result};
 pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
-pub use server::{Line, PanicLog, Ports, Server, ServerBuilder, Stopped, Stream};
+pub use server::{
+    Line, Orphan, PanicLog, Ports, Server, ServerBuilder, Stopped, Stream, orphans, reap,
+};
 pub use sys::Signal;
+
+#[cfg(fuzzing)] // set by cargo-fuzz, for `fuzz/`
+#[doc(hidden)]
+pub use sys::fuzz_kernel_tables;
 
 /// The README's code is compiled and run like any other documentation.
 #[cfg(doctest)]

@@ -1,10 +1,17 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`. One start of it, from the spawn to the stop: `running`. Its
-//! processes: `process`, `watchdog`, and the table `stop`. What it prints: `output`, `report`,
-//! `panic_log`. Whether it is ready: `ready`.
+//! What can be asked for: `builder`. One start of it, from the spawn to the stop: `running`, and
+//! what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
+//! are: `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
+//! dead harnesses: `orphan`. What it prints: `output`, `report`, `panic_log`. Whether it is ready:
+//! `ready`.
 
 mod builder;
+mod cookie;
+mod daemon;
+mod escape;
+mod failure;
+mod orphan;
 mod output;
 mod panic_log;
 mod process;
@@ -13,6 +20,8 @@ mod report;
 mod running;
 mod stop;
 mod stopped;
+mod stopping;
+mod tree;
 mod watchdog;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,9 +32,10 @@ use std::time::Duration;
 
 use self::builder::{Config, Launch, Way};
 pub use self::builder::{Ports, ServerBuilder};
+pub use self::orphan::{Orphan, orphans, reap};
 pub use self::output::{Line, Stream};
 pub use self::panic_log::PanicLog;
-use self::running::Running;
+use self::running::{NotStopped, Running};
 pub use self::stopped::Stopped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
@@ -62,8 +72,10 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 ///
 /// - If this process was killed, nobody reads the server's output any more: one that prints while it
 ///   shuts down may be ended by `SIGPIPE` before it is done.
-/// - A process that leaves the process group (`setsid`; a server that makes itself a daemon) is
-///   neither ended by [`stop`](Server::stop) nor by the watchdog.
+/// - A process that leaves the process group (`setsid`; a server that makes itself a daemon) is not
+///   ended by the watchdog; [`reap`](crate::reap) does it later. [`stop`](Server::stop) ends it if
+///   its parents show where it comes from, or the variable `PORTLEASE_COOKIE` of its environment,
+///   or if it listens on the leased port under the name of the program that was started.
 /// - That the one who accepts connections on the port is this server: on a leased port a stranger
 ///   who sets `SO_REUSEADDR` and asks for that very number could.
 /// - Without `/bin/sh` there is no watchdog.
@@ -324,24 +336,64 @@ impl Server {
 
     /// Ends the server as dropping it does, and says how it ended.
     ///
-    /// Returns as soon as the last process of its group is gone.
+    /// Returns as soon as the last of its processes is gone.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotStopped`]: some processes are still there 5 s after `SIGKILL`. The message
-    /// names them. The port stays leased, by the watchdog, until they are gone.
+    /// names them. The port stays leased until they are gone, by the watchdog; where there is none,
+    /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
         self.stop_running(self.config.stop_grace)
     }
 
+    /// Stops many at the same time: it takes as long as the one that takes longest.
+    ///
+    /// Of each, in their order, how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Each as [`stop`](Server::stop).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use portlease::Server;
+    /// # let start = || Server::builder(Command::new("x")).report_port().start();
+    /// let servers = [start()?, start()?];
+    /// for stopped in Server::stop_all(servers) {
+    ///     assert!(!stopped?.forced());
+    /// }
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn stop_all(servers: impl IntoIterator<Item = Server>) -> Vec<Result<Stopped>> {
+        let mut servers: Vec<Server> = servers.into_iter().collect();
+        let take = |server: &mut Server| Some((server.running.take()?, server.config.stop_grace));
+        let running: Vec<_> = servers.iter_mut().map(take).collect();
+        let are_running: Vec<bool> = running.iter().map(Option::is_some).collect();
+        let mut outcomes = Running::stop_all(running.into_iter().flatten().collect()).into_iter();
+        let outcome = |(server, is_running): (&mut Server, bool)| {
+            let outcome = if is_running { outcomes.next() } else { None };
+            outcome.ok_or_else(not_running)?.map_err(|left| server.not_stopped(left))
+        };
+        servers.iter_mut().zip(are_running).map(outcome).collect()
+    }
+
     fn stop_running(&mut self, grace: Duration) -> Result<Stopped> {
         let Some(running) = self.running.take() else { return Err(not_running()) };
-        running.stop(self.config.stop_signal, grace).inspect_err(|_| {
-            // Who still has a copy of the lock, the watchdog, keeps it.
-            if let Some(lease) = self.lease.take() {
-                lease.leave();
-            }
-        })
+        running.stop(grace).map_err(|left| self.not_stopped(left))
+    }
+
+    /// The port stays leased.
+    fn not_stopped(&mut self, left: NotStopped) -> Error {
+        match self.lease.take() {
+            // The watchdog has a copy of the lock.
+            Some(lease) if left.watched => lease.leave(),
+            // Nobody has: this process keeps it, and the two descriptors.
+            lease => std::mem::forget(lease),
+        }
+        left.error
     }
 
     fn running(&self) -> Result<&Running> {

@@ -9,7 +9,7 @@ use super::candidate::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::range::PortSet;
 use crate::registry::{Holder, Registry, Space, cannot};
-use crate::sys;
+use crate::sys::{self, Protocol, SocketEntry, State, Wanted};
 
 /// How many holders, or listeners, are named.
 const NAMED_HOLDERS: usize = 3;
@@ -117,14 +117,33 @@ pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Dura
 /// An exact port whose slot is ours, and whose bind the kernel refuses.
 pub(super) fn in_use(registry: &Registry, port: u16, waited: Duration) -> Error {
     let mut by = "in use by a program that did not lease it from this registry".to_owned();
-    let listeners = sys::listeners(port).unwrap_or_default();
-    let seen = listeners.iter().take(NAMED_HOLDERS);
-    let seen: Vec<_> = seen.map(|it| format!("uid {} listens on {}", it.uid, it.address)).collect();
+    let sockets = sys::sockets(Wanted { listening: false, port: Some(port) });
+    let mut sockets = sockets.unwrap_or_default();
+    sockets.sort_by_key(|socket| socket.state != State::Listen);
+    let seen: Vec<_> = sockets.iter().take(NAMED_HOLDERS).map(describe).collect();
     by.push_str(&match seen.is_empty() {
-        true => "; nobody listens on it, so it is bound, or the source of a connection".to_owned(),
+        true => {
+            "; no socket on it is to be seen, so it is bound by one who does not listen".to_owned()
+        }
         false => format!(": {}", seen.join(", ")),
     });
     taken(registry, port, waited, &by)
+}
+
+fn describe(socket: &SocketEntry) -> String {
+    let SocketEntry { local, remote, uid, .. } = socket;
+    match socket.state {
+        State::Listen => format!("uid {uid} listens on {local}"),
+        State::Bound => format!(
+            "uid {uid} has bound {local} ({}), and does not listen",
+            match socket.protocol {
+                Protocol::Tcp => "TCP",
+                Protocol::Udp => "UDP",
+            }
+        ),
+        State::Connected => format!("uid {uid} has a connection from {local} to {remote}"),
+        State::TimeWait => format!("a connection from {local} to {remote} is in TIME_WAIT"),
+    }
 }
 
 fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {

@@ -139,8 +139,6 @@ impl ServerBuilder {
     /// The signal that asks the server, and all of its process group, to end. The default is
     /// `SIGTERM`, but for programs that are known to wait for their clients then: `SIGINT` for
     /// `postgres`, `SIGQUIT` for `nginx`.
-    ///
-    /// If this process was killed, the watchdog sends `SIGTERM` in any case.
     pub fn stop_signal(mut self, signal: Signal) -> Self {
         self.config.stop_signal = Some(signal);
         self

@@ -106,15 +106,14 @@ impl Output {
         Output { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
     }
 
-    /// With a copy in a file of the directory `dir`, of the server `name` with this `pid`.
-    pub(super) fn copied_to(dir: &Path, name: &str, pid: u32) -> io::Result<Output> {
+    /// Copies what comes to a file of the directory `dir`, for the server `name` with this `pid`.
+    pub(super) fn copy_to(&self, dir: &Path, name: &str, pid: u32) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
         let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let name: String = name.chars().map(safe).take(100).collect();
         let copy = File::create(dir.join(format!("{name}-{pid}.log")))?;
-        let output = Output::new();
-        output.state().copy = Some(copy);
-        Ok(output)
+        self.state().copy = Some(copy);
+        Ok(())
     }
 
     /// Reads both streams until they end, each in a thread that nobody joins: a grandchild may hold

@@ -1,19 +1,17 @@
-//! A server's processes: one group, led by its watchdog.
+//! A server's processes: one group, led by its watchdog, and whoever left it.
 
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
 
-use super::stop::{self, Sent, Step};
+use super::cookie::{self, Cookie};
+use super::escape::{self, Trail};
+use super::tree;
 use super::watchdog::Watchdog;
-use crate::sys::{self, Signal};
+use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 
-/// How long at most nobody looks: processes may appear that were not waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// A child in a group of its own.
+/// A child in a group of its own, with all that it started.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -21,6 +19,9 @@ pub(super) struct Process {
     start: Option<u64>,
     group: u32,
     watchdog: Option<Watchdog>,
+    trail: Trail,
+    /// Whoever was found to be of it, living or not.
+    known: BTreeSet<ProcessId>,
     end: Option<End>,
     /// A child that was forked from this process must not stop its parent's servers.
     started_by: u32,
@@ -33,10 +34,6 @@ pub(super) struct End {
     pub(super) status: Option<ExitStatus>,
 }
 
-/// Some processes would not go; each as `4242 (nginx)`.
-#[derive(Debug)]
-pub(super) struct Left(pub(super) Vec<String>);
-
 impl Process {
     /// Starts the watchdog, and then `command` in its group.
     ///
@@ -44,24 +41,31 @@ impl Process {
     /// would fork (20 ms in a process of 500 MB).
     pub(super) fn spawn(
         command: &mut Command,
-        lock: Option<File>,
-        grace: Duration,
+        watchdog: Option<Watchdog>,
+        mut trail: Trail,
     ) -> io::Result<Process> {
-        let watchdog = match Watchdog::spawn(lock, grace) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None, // no /bin/sh
-            watchdog => Some(watchdog?),
-        };
         let group = watchdog.as_ref().map(Watchdog::group);
         command.process_group(group.map_or(0, |group| group as i32));
+        trail.cookie = Cookie::new();
+        if let Some(cookie) = &trail.cookie {
+            command.env(cookie::VARIABLE, cookie.value());
+        }
         match command.spawn() {
-            Ok(child) => Ok(Process {
-                start: sys::process_start(child.id()),
-                group: group.unwrap_or(child.id()),
-                child,
-                watchdog,
-                end: None,
-                started_by: process::id(),
-            }),
+            Ok(child) => {
+                let pipes =
+                    [child.stdout.as_ref().map(sys::inode), child.stderr.as_ref().map(sys::inode)];
+                trail.pipes = pipes.into_iter().flatten().flatten().collect();
+                Ok(Process {
+                    start: sys::process_start(child.id()),
+                    group: group.unwrap_or(child.id()),
+                    child,
+                    watchdog,
+                    trail,
+                    known: BTreeSet::new(),
+                    end: None,
+                    started_by: process::id(),
+                })
+            }
             Err(error) => {
                 if let Some(watchdog) = watchdog {
                     watchdog.kill_group();
@@ -78,6 +82,17 @@ impl Process {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The file name of its program.
+    pub(super) fn program(&self) -> &str {
+        &self.trail.program
+    }
+
+    /// The number of its group, for as long as it means no other: the leader is not reaped.
+    pub(super) fn group(&self) -> Option<u32> {
+        let leader_stays = self.watchdog.is_some() || self.end.is_none();
+        leader_stays.then_some(self.group)
     }
 
     /// Whether this process started it, and not the one it was forked from.
@@ -97,6 +112,44 @@ impl Process {
         self.end
     }
 
+    /// Who of it lives, according to `all` processes; without these, only the child can be seen.
+    ///
+    /// Who left the group is found through his parents, for as long as each look finds one of them.
+    /// Others are looked for when nobody else is left; `output_is_open` is one of their signs.
+    pub(super) fn left(
+        &mut self,
+        all: Option<&[ProcessEntry]>,
+        output_is_open: bool,
+    ) -> Vec<ProcessEntry> {
+        let child = self.pid();
+        let child_ended = self.end().is_some();
+        let id = self.start.map(|start| ProcessId { pid: child, start });
+        self.known.extend(id);
+        let (group, watchdog) = (self.group(), self.watchdog());
+        let mut left = match all {
+            Some(all) => {
+                tree::extend(&mut self.known, all, group, watchdog);
+                let mut left = tree::living(&self.known, all);
+                if let (true, true, Some(since)) = (left.is_empty(), child_ended, id) {
+                    let found = escape::find(all, since, &self.trail, output_is_open, &self.known);
+                    self.known.extend(found);
+                    tree::extend(&mut self.known, all, group, watchdog);
+                    left = tree::living(&self.known, all);
+                }
+                left
+            }
+            None => Vec::new(),
+        };
+        if child_ended {
+            left.retain(|entry| entry.id.pid != child);
+        } else if left.iter().all(|entry| entry.id.pid != child) {
+            let id = ProcessId { pid: child, start: self.start.unwrap_or(0) };
+            let parent = process::id();
+            left.push(ProcessEntry { id, parent, group: self.group, session: 0 });
+        }
+        left
+    }
+
     /// Sends a signal to the child alone.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         // Not reaped by us, its number is still its own; unless somebody else reaped it.
@@ -106,106 +159,56 @@ impl Process {
         sys::signal_process(self.pid(), signal)
     }
 
-    /// Ends the whole group, by `signal` first, and returns when it is gone: how the child ended,
-    /// and what had to be killed.
-    pub(super) fn stop(
-        mut self,
-        signal: Signal,
-        grace: Duration,
-    ) -> Result<(End, Vec<String>), Left> {
-        let mut sent = Sent::Nothing;
-        let mut sent_at = Instant::now();
-        let mut killed = Vec::new();
-        loop {
-            let left = self.left();
-            match stop::next(!left.is_empty(), sent, sent_at.elapsed(), grace) {
-                Step::Done => break,
-                Step::Terminate => {
-                    self.signal_group(signal);
-                    // A stopped process never handles the signal.
-                    self.signal_group(Signal::Continue);
-                    (sent, sent_at) = (Sent::Terminate, Instant::now());
-                }
-                Step::Kill => {
-                    killed = described(&left);
-                    (sent, sent_at) = (Sent::Kill, Instant::now());
-                    self.kill(&left);
-                }
-                Step::Wait(time) => {
-                    if sent == Sent::Kill {
-                        self.kill(&left); // some may have been forked since the last look
-                    }
-                    sys::wait_for_exit(&left, time.min(LOOK_AGAIN));
-                }
-                // Dropped, the watchdog takes over, with the lock.
-                Step::GiveUp => return Err(Left(described(&left))),
-            }
-        }
-        self.sweep()?;
-        let end = self.end().unwrap_or(End { status: None });
-        Ok((end, killed))
-    }
-
-    /// Nobody is to be seen; but a look takes time, in which one can fork and end. A signal to the
-    /// group leaves nobody out.
-    fn sweep(&mut self) -> Result<(), Left> {
-        let Some(watchdog) = self.watchdog.take() else { return Ok(()) };
-        watchdog.kill_group();
-        let start = Instant::now();
-        let left = loop {
-            let mut left = sys::group_members(self.group).unwrap_or_default();
-            left.retain(|&pid| pid != watchdog.group());
-            if left.is_empty() || start.elapsed() >= stop::KILL_BOUND {
-                break left;
-            }
-            sys::wait_for_exit(&left, LOOK_AGAIN);
-        };
-        watchdog.reap();
-        if left.is_empty() { Ok(()) } else { Err(Left(described(&left))) }
-    }
-
-    /// Who still lives: the child, and the others of the group.
-    fn left(&mut self) -> Vec<u32> {
-        let watchdog = self.watchdog.as_ref().map(Watchdog::group);
-        // Without a /proc of this pid namespace, only the child can be seen.
-        let mut left = sys::group_members(self.group).unwrap_or_default();
-        left.retain(|&pid| Some(pid) != watchdog);
-        let child = self.pid();
-        if self.end().is_some() {
-            left.retain(|&pid| pid != child);
-        } else if !left.contains(&child) {
-            left.push(child);
-        }
-        left
-    }
-
-    /// One by one, because a signal to the group would end the watchdog too, which has to take over
-    /// if somebody will not go.
-    fn kill(&mut self, left: &[u32]) {
-        for &pid in left {
-            // What may fail is seen at the next look: it is still there.
-            if pid == self.pid() {
-                let _ = self.signal(Signal::Kill);
-            } else {
-                let _ = sys::kill_member(pid, self.group);
-            }
-        }
-    }
-
-    fn signal_group(&mut self, signal: Signal) {
+    /// Sends a signal to the group, whose watchdog survives it.
+    pub(super) fn signal_group(&mut self, signal: Signal) {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.brace();
         }
-        // The group's leader is not reaped yet, so the number is still its own. What may fail is
-        // that everybody is gone, which the next look shows.
-        let _ = sys::signal_group(self.group, signal);
+        // What may fail is that everybody is gone, which the next look shows.
+        let _ = self.group().map(|group| sys::signal_group(group, signal));
+    }
+
+    /// Kills who is left, one by one, because a signal to the group would end the watchdog too, which
+    /// has to take over if somebody will not go.
+    pub(super) fn kill(&self, left: &[ProcessEntry]) {
+        for entry in left {
+            // What may fail is seen at the next look: it is still there.
+            if entry.id.pid == self.pid() {
+                let _ = self.signal(Signal::Kill);
+            } else {
+                let _ = sys::signal_exactly(entry.id, Signal::Kill);
+            }
+        }
+    }
+
+    /// Kills the group as a whole, watchdog and all. From now on, nobody takes over.
+    pub(super) fn sweep(&mut self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.kill_group();
+        }
+    }
+
+    pub(super) fn watchdog(&self) -> Option<u32> {
+        self.watchdog.as_ref().map(Watchdog::group)
+    }
+
+    /// After the sweep: lets the group's number go, and says how the child ended.
+    pub(super) fn close(&mut self) -> End {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.reap();
+        }
+        self.end().unwrap_or(End { status: None })
     }
 }
 
-fn described(pids: &[u32]) -> Vec<String> {
-    let describe = |&pid| match sys::process_name(pid) {
-        Some(name) => format!("{pid} ({name})"),
-        None => pid.to_string(),
-    };
-    pids.iter().map(describe).collect()
+/// Each as `4242 (nginx)`.
+pub(super) fn described(entries: &[ProcessEntry]) -> Vec<String> {
+    entries.iter().map(|entry| describe(entry.id)).collect()
+}
+
+pub(super) fn describe(id: ProcessId) -> String {
+    match sys::process_name(id.pid) {
+        Some(name) => format!("{} ({name})", id.pid),
+        None => id.pid.to_string(),
+    }
 }

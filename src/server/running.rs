@@ -1,16 +1,18 @@
 //! One start of a server: its process and its output, from the spawn to the stop.
 
-use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::builder::{Config, LOG_DIR_VARIABLE, Ports, Way};
+use super::escape::Trail;
 use super::output::{Line, Output, Waited};
-use super::process::{End, Left, Process};
+use super::process::{End, Process};
 use super::stopped::Stopped;
-use super::{loopback, ready, stop};
+use super::stopping::{self, Gone, Left, Stopping};
+use super::watchdog::Watchdog;
+use super::{failure, loopback, ready, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{self, Signal};
@@ -28,7 +30,7 @@ pub(super) struct Running {
     pub(super) port: u16,
     pub(super) process: Process,
     pub(super) output: Output,
-    usual_signal: Signal,
+    stop_signal: Signal,
 }
 
 impl Running {
@@ -40,45 +42,53 @@ impl Running {
             })?,
             None => None,
         };
-        let (way, name, grace) = (&config.way, config.name.as_deref(), config.stop_grace);
+        let Config { launch, way, name, stop_signal, stop_grace, .. } = config;
         let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
-        let (name, usual_signal, process) =
-            config.launch.with_command(&Ports { main: port }, |command| {
-                if let Some(Way::Variable(variable)) = way {
-                    command.env(variable, port.to_string());
-                }
-                command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-                let program = file_name(command.get_program());
-                let usual_signal = stop::usual_signal(&program);
-                let name = name.map_or(program, str::to_owned);
-                let process = Process::spawn(command, lock, grace)
-                    .map_err(|error| cannot_spawn(&name, command, error));
-                (name, usual_signal, process)
-            });
-        let mut process = process?;
-        let (stdout, stderr) = (process.child().stdout.take(), process.child().stderr.take());
-        let output = match &config.log_dir {
-            Some(dir) => Output::copied_to(dir, &name, process.pid()).map_err(|error| {
-                let what = format!("copy the output of server `{name}` to {}", dir.display());
-                let advice = format!("which {LOG_DIR_VARIABLE} names; correct it, or unset it");
-                Error::io(ErrorKind::Io, format_args!("{what}, {advice}"), error)
-            }),
-            None => Ok(Output::new()),
-        };
-        let drained = output.and_then(|output| match output.drain(stdout, stderr) {
-            Ok(()) => Ok(output),
-            Err(error) => {
-                let doing = format_args!("start a thread that reads the output of server `{name}`");
-                Err(Error::io(ErrorKind::Io, doing, error))
+        let running = launch.with_command(&Ports { main: port }, |command| {
+            if let Some(Way::Variable(variable)) = way {
+                command.env(variable, port.to_string());
             }
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let program = failure::file_name(command.get_program());
+            let name = name.as_ref().unwrap_or(&program).clone();
+            let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
+            let watchdog = Watchdog::spawn(lock, stop_signal, *stop_grace).map_err(|error| {
+                let doing = format_args!("start /bin/sh, which watches over server `{name}`");
+                Error::io(ErrorKind::Spawn, doing, error)
+            })?;
+            let process =
+                Process::spawn(command, watchdog, Trail { port, program, ..Trail::default() })
+                    .map_err(|error| failure::cannot_spawn(&name, command, error))?;
+            Ok(Running { name, port, process, output: Output::new(), stop_signal })
         });
-        match drained {
-            Ok(output) => Ok(Running { name, port, process, output, usual_signal }),
+        let mut running = running?;
+        match running.drain(config.log_dir.as_deref()) {
+            Ok(()) => Ok(running),
             Err(error) => {
-                let _ = process.stop(Signal::Terminate, Duration::ZERO);
+                let _ = running.stop(Duration::ZERO);
                 Err(error)
             }
         }
+    }
+
+    /// Starts to read its output, and to copy it to a file of `log_dir`.
+    fn drain(&mut self, log_dir: Option<&Path>) -> Result<()> {
+        let Running { name, process, output, .. } = self;
+        if let Some(dir) = log_dir {
+            output.copy_to(dir, name, process.pid()).map_err(|error| {
+                let doing = format_args!(
+                    "copy the output of server `{name}` to {}, which {LOG_DIR_VARIABLE} names; \
+                     correct it, or unset it",
+                    dir.display()
+                );
+                Error::io(ErrorKind::Io, doing, error)
+            })?;
+        }
+        let (stdout, stderr) = (process.child().stdout.take(), process.child().stderr.take());
+        output.drain(stdout, stderr).map_err(|error| {
+            let doing = format_args!("start a thread that reads the output of server `{name}`");
+            Error::io(ErrorKind::Io, doing, error)
+        })
     }
 
     /// Waits until the server accepts connections on its port, which is learned here if it is
@@ -89,17 +99,17 @@ impl Running {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(end) = self.process.end() {
-                self.output.has_ended(OUTPUT_PATIENCE);
-                return Err(self.exited(end, !reports));
+                return Err(self.ended(end));
             }
             if reports {
                 self.port = self.output.reported_port(Duration::ZERO).unwrap_or(0);
             }
             if self.port != 0 && ready::accepts(loopback(self.port)) {
-                return Ok(());
+                // A daemon's first process may have ended meanwhile.
+                return self.process.end().map_or(Ok(()), |end| Err(self.ended(end)));
             }
             if start.elapsed() >= config.start_timeout {
-                return Err(self.not_ready(config.start_timeout));
+                return Err(failure::not_ready(&self.name, self.port, config.start_timeout));
             }
             // Either wait ends early when there is something to see.
             if self.port == 0 && !self.output.has_ended(Duration::ZERO) {
@@ -109,6 +119,21 @@ impl Running {
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
+    /// error.
+    fn ended(&mut self, end: End) -> Error {
+        if end.status.is_some_and(|status| status.success()) {
+            let all = sys::processes().ok();
+            let output_is_open = !self.output.has_ended(Duration::ZERO);
+            let left = self.process.left(all.as_deref(), output_is_open);
+            if !left.is_empty() {
+                return failure::daemon(&self.name, self.port, self.process.program(), &left);
+            }
+        }
+        self.output.has_ended(OUTPUT_PATIENCE);
+        failure::exited(&self.name, self.port, end, &self.output.tail())
     }
 
     pub(super) fn wait_for_line(
@@ -125,7 +150,7 @@ impl Running {
             }
         };
         let message = format!("server `{}`: no line {which}: {what}", self.name);
-        Err(about_port(Error::new(kind, message), self.port).with_output(self.output.tail()))
+        Err(failure::of_port(kind, message, self.port).with_output(self.output.tail()))
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
@@ -157,91 +182,40 @@ impl Running {
         }
     }
 
-    /// Ends all of it, by `signal` or the one that is usual for its program.
-    pub(super) fn stop(self, signal: Option<Signal>, grace: Duration) -> Result<Stopped> {
-        let start = Instant::now();
-        let Running { name, port, process, output, usual_signal } = self;
-        match process.stop(signal.unwrap_or(usual_signal), grace) {
-            Ok((End { status }, killed)) => {
-                let duration = start.elapsed();
-                output.has_ended(OUTPUT_PATIENCE);
+    /// Ends all of it.
+    pub(super) fn stop(self, grace: Duration) -> Result<Stopped, NotStopped> {
+        let mut outcomes = Running::stop_all(vec![(self, grace)]);
+        outcomes.remove(0)
+    }
+
+    /// Ends many at the same time, each with its own grace; the outcomes are in their order.
+    pub(super) fn stop_all(servers: Vec<(Running, Duration)>) -> Vec<Result<Stopped, NotStopped>> {
+        let mut rest = Vec::with_capacity(servers.len());
+        let mut stopping = Vec::with_capacity(servers.len());
+        for (Running { name, port, process, output, stop_signal }, grace) in servers {
+            stopping.push(Stopping::new(process, output.clone(), stop_signal, grace));
+            rest.push((name, port, output));
+        }
+        let outcomes = stopping::end_all(stopping).into_iter().zip(rest);
+        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        let report = |(outcome, (name, port, output)): (_, (String, u16, Output))| match outcome {
+            Ok(Gone { end: End { status }, killed, duration }) => {
+                output.has_ended(deadline.saturating_duration_since(Instant::now()));
                 Ok(Stopped { status, killed, duration, output: output.tail() })
             }
-            Err(Left(processes)) => {
-                let message = format!(
-                    "failed to stop server `{name}`{}: still there after SIGKILL: process {}; a \
-                     leased port stays leased until they are gone",
-                    on_port(port),
-                    processes.join(", ")
-                );
-                let error = Error::new(ErrorKind::NotStopped, message);
-                Err(about_port(error, port).with_output(output.tail()))
+            Err(Left { processes, watched }) => {
+                let error = failure::not_stopped(&name, port, &processes);
+                Err(NotStopped { error: error.with_output(output.tail()), watched })
             }
-        }
-    }
-
-    fn exited(&self, end: End, leased: bool) -> Error {
-        let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-        // The next step for the one trouble that only we can know of.
-        let in_use = leased && self.output.tail().to_lowercase().contains("in use");
-        let hint = if in_use {
-            "; if it is the port that is in use: portlease holds it, and lets in only servers that \
-             set SO_REUSEADDR before they bind; set it, or let the server bind port 0 and use \
-             `report_port()`"
-        } else {
-            ""
         };
-        let (name, port) = (&self.name, on_port(self.port));
-        let message = format!("server `{name}` ended before it was ready{port} ({how}){hint}");
-        about_port(Error::new(ErrorKind::Exited, message), self.port)
-    }
-
-    fn not_ready(&self, timeout: Duration) -> Error {
-        let missing = if self.port == 0 {
-            "it has not printed a line `PORT=<number>` on its standard output; if it should have, \
-             and it is not below, it may have to flush it"
-                .to_owned()
-        } else {
-            format!(
-                "nothing accepts connections at {}; it must listen there, or on all addresses, on \
-                 the port that it is told; if it only needs longer, raise `start_timeout`",
-                loopback(self.port)
-            )
-        };
-        let (name, seconds) = (&self.name, timeout.as_secs_f64());
-        let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
-        about_port(Error::new(ErrorKind::NotReady, message), self.port)
+        outcomes.map(report).collect()
     }
 }
 
-fn about_port(error: Error, port: u16) -> Error {
-    if port == 0 { error } else { error.with_port(port) }
-}
-
-fn on_port(port: u16) -> String {
-    if port == 0 { String::new() } else { format!(" on port {port}") }
-}
-
-fn file_name(program: &OsStr) -> String {
-    let file_name = Path::new(program).file_name().unwrap_or(program);
-    file_name.to_string_lossy().into_owned()
-}
-
-fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
-    let program = command.get_program();
-    let in_path = !program.to_string_lossy().contains('/');
-    let hint = match (error.kind(), command.get_current_dir()) {
-        (io::ErrorKind::NotFound, Some(dir)) => {
-            format!("; there is no such program, or no directory {}", dir.display())
-        }
-        (io::ErrorKind::NotFound, None) if in_path => format!(
-            "; there is no such program in PATH (a binary of this package is \
-             `env!(\"CARGO_BIN_EXE_{}\")`)",
-            program.to_string_lossy()
-        ),
-        (io::ErrorKind::NotFound, None) => "; there is no such program".to_owned(),
-        (io::ErrorKind::PermissionDenied, _) => "; it may not be executed".to_owned(),
-        _ => String::new(),
-    };
-    Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
+/// Some of a server would not go.
+#[derive(Debug)]
+pub(super) struct NotStopped {
+    pub(super) error: Error,
+    /// Its watchdog keeps the lock of its port.
+    pub(super) watched: bool,
 }

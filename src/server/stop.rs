@@ -14,6 +14,8 @@ pub(super) enum Sent {
     Nothing,
     Terminate,
     Kill,
+    /// To the whole group at once, when nobody was to be seen.
+    Sweep,
 }
 
 /// What is to be done next.
@@ -27,6 +29,9 @@ pub(super) enum Step {
     Kill,
     /// Wait at most so long for somebody to go.
     Wait(Duration),
+    /// Nobody is to be seen; but a look takes time, in which one can fork and end. Kill the group as
+    /// a whole, which leaves nobody out.
+    Sweep,
     /// It will not go.
     GiveUp,
 }
@@ -46,13 +51,14 @@ pub(super) fn usual_signal(program: &str) -> Signal {
 /// What to do, `since` the last was done, if somebody is left or not.
 pub(super) fn next(left: bool, sent: Sent, since: Duration, grace: Duration) -> Step {
     match sent {
-        _ if !left => Step::Done,
+        Sent::Sweep if !left => Step::Done,
+        _ if !left => Step::Sweep,
         Sent::Nothing if grace.is_zero() => Step::Kill,
         Sent::Nothing => Step::Terminate,
         Sent::Terminate if since < grace => Step::Wait(grace - since),
         Sent::Terminate => Step::Kill,
-        Sent::Kill if since < KILL_BOUND => Step::Wait(KILL_BOUND - since),
-        Sent::Kill => Step::GiveUp,
+        Sent::Kill | Sent::Sweep if since < KILL_BOUND => Step::Wait(KILL_BOUND - since),
+        Sent::Kill | Sent::Sweep => Step::GiveUp,
     }
 }
 
@@ -70,9 +76,12 @@ mod tests {
     #[test]
     fn table() {
         let wait = |seconds| Step::Wait(Duration::from_secs(seconds));
-        check(false, Sent::Nothing, 0, Step::Done);
-        check(false, Sent::Terminate, 9, Step::Done);
-        check(false, Sent::Kill, 9, Step::Done);
+        check(false, Sent::Nothing, 0, Step::Sweep);
+        check(false, Sent::Terminate, 9, Step::Sweep);
+        check(false, Sent::Kill, 9, Step::Sweep);
+        check(false, Sent::Sweep, 0, Step::Done);
+        check(true, Sent::Sweep, 0, wait(5));
+        check(true, Sent::Sweep, 5, Step::GiveUp);
         check(true, Sent::Nothing, 0, Step::Terminate);
         check(true, Sent::Terminate, 0, wait(3));
         check(true, Sent::Terminate, 2, wait(1));

@@ -63,18 +63,33 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts one, which keeps `lock`.
-    pub(super) fn spawn(lock: Option<File>, grace: Duration) -> io::Result<Watchdog> {
+    ///
+    /// `Ok(None)`: there is no `/bin/sh`.
+    pub(super) fn spawn(
+        lock: Option<File>,
+        signal: Signal,
+        grace: Duration,
+    ) -> io::Result<Option<Watchdog>> {
         let (socket, its_end) = UnixStream::pair()?;
-        let tenths = grace.min(MAX_GRACE).as_millis() / 100;
+        let (signal, grace) = match signal {
+            // The shell would be the first to go.
+            Signal::Kill | Signal::Stop => (Signal::Terminate, Duration::ZERO),
+            signal => (signal, grace.min(MAX_GRACE)),
+        };
+        let tenths = grace.as_millis() / 100;
         let shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "portlease-watchdog", &tenths.to_string()])
+            .args(["-c", SCRIPT, "portlease-watchdog", signal.name(), &tenths.to_string()])
             .current_dir("/") // not to keep a temporary directory busy
             .stdin(OwnedFd::from(its_end))
             .stdout(lock.map_or_else(Stdio::null, Stdio::from))
             .stderr(Stdio::null())
             .process_group(0)
-            .spawn()?;
-        Ok(Watchdog { shell, socket, may_be_signalled: false })
+            .spawn();
+        match shell {
+            Ok(shell) => Ok(Some(Watchdog { shell, socket, may_be_signalled: false })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The number of its process group, and its own pid.
@@ -115,7 +130,8 @@ mod tests {
     #[test]
     fn once_braced_it_outlives_what_ends_its_group() {
         for signal in [Signal::Terminate, Signal::Interrupt, Signal::Hangup, Signal::Quit] {
-            let mut watchdog = Watchdog::spawn(None, Duration::ZERO).expect("a shell");
+            let watchdog = Watchdog::spawn(None, Signal::Terminate, Duration::ZERO);
+            let mut watchdog = watchdog.expect("spawn").expect("a shell");
             watchdog.brace();
             sys::signal_group(watchdog.group(), signal).expect("signal");
             sys::wait_for_exit(&[watchdog.group()], Duration::from_millis(50));

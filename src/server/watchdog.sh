@@ -1,13 +1,14 @@
 # Ends its own process group once its standard input does, that is, once the test process is gone.
-# Argument: the grace between SIGTERM and SIGKILL, in tenths of a second.
+# Arguments: the signal that asks the server to end; how long it has then, in tenths of a second.
 #
 # Standard output is the lock of the server's port. It is never written to, and is freed when this
 # shell ends, which is after all others of the group.
 
-grace=$1
+signal=$1
+grace=$2
 PATH=$PATH:/usr/bin:/bin
 
-# SIGTERM and its like are sent to the group, whose leader this is; the leader ends last.
+# That signal and its like are sent to the group, whose leader this is; the leader ends last.
 trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM TSTP TTIN TTOU
 
 # Says that it may be signalled from now on, and waits for the end.
@@ -17,9 +18,12 @@ while read -r _; do :; done
 # Whether /proc shows this process under its own number, and not another pid namespace.
 sees_itself() { read -r pid _ </proc/self/stat && [ "$pid" = "$$" ]; }
 
-# Sets `others` to the living members of the group but this shell.
+# Sets `others` to the living members of the group but this shell, and does `$1` to each.
+#
+# At once, and not when the look is over: by then, a number might mean a process of somebody else.
 look() {
     others=
+    act=$1
     for stat in /proc/[0-9]*/stat; do
         read -r pid rest <"$stat" || continue
         # After the last parenthesis, which ends the program's name: state, parent, group; at
@@ -27,20 +31,23 @@ look() {
         set -- ${rest##*) }
         if [ "$3" != "$$" ] || [ "$pid" = "$$" ]; then continue; fi
         case $1 in
-            X) ;;
-            Z) if [ "${18}" -gt 1 ]; then others="$others $pid"; fi ;;
-            *) others="$others $pid" ;;
+            X) continue ;;
+            Z) if [ "${18}" -le 1 ]; then continue; fi ;;
         esac
+        others="$others $pid"
+        $act "$pid"
     done
 }
+
+end() { kill -s KILL -- "$1"; }
 
 # Sleeps for a moment, and takes it off the grace.
 nap() {
     if sleep 0.1; then grace=$((grace - 1)); else sleep 1; grace=$((grace - 10)); fi
 }
 
-# `kill -TERM -- -$$` is an error in dash. A stopped process handles SIGTERM only once continued.
-kill -s TERM -- 0
+# `kill -TERM -- -$$` is an error in dash. A stopped process handles a signal only once continued.
+kill -s "$signal" -- 0
 kill -s CONT -- 0
 
 # Where nothing can be seen, all of the grace is waited for.
@@ -49,19 +56,19 @@ if ! sees_itself; then
     kill -s KILL -- 0
 fi
 
-look
+look :
 while [ -n "$others" ] && [ "$grace" -gt 0 ]; do
     nap
-    look
+    look :
 done
 
 # One by one, because a signal to the group would end this shell, and with it the lock, first. Who
 # may not be killed (another user) keeps the port until it goes by itself.
 rounds=0
 while [ -n "$others" ]; do
-    kill -s KILL -- $others
+    look end
     rounds=$((rounds + 1))
     if [ "$rounds" -lt 30 ]; then nap; else sleep 1; fi
-    look
+    look :
 done
 kill -s KILL -- 0

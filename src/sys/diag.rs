@@ -1,30 +1,13 @@
-//! The kernel's table of sockets, by `sock_diag` (netlink): unprivileged, 0.02 ms a look at one
-//! port's listeners. sock_diag(7), and `inet_diag.h` of the kernel for the layouts.
-//!
-//! Sockets that are bound and neither listen nor are connected are not in it, and no hold is.
+//! `sock_diag` (netlink): unprivileged, 0.02 ms a look at one port's listeners. sock_diag(7), and
+//! `inet_diag.h` of the kernel for the layouts.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
-/// A socket that listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
-    /// Of two sockets on one address (`SO_REUSEPORT`), it tells the one from the other.
-    pub(crate) inode: u32,
-    /// The user who opened it.
-    pub(crate) uid: u32,
-    /// Whether an IPv6 socket keeps to IPv6; `None` if the kernel did not say.
-    pub(crate) only_v6: Option<bool>,
-    /// How many connections wait to be accepted.
-    pub(crate) queue: u32,
-}
-
-/// `TCP_LISTEN` of the kernel's `tcp_states.h`.
-const LISTEN: u8 = 10;
+use super::sockets::{Family, LISTEN, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_SKV6ONLY: u16 = 11;
@@ -39,41 +22,47 @@ const ATTRIBUTE: usize = 4;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_ANSWERS: usize = 10_000;
 
-/// The TCP sockets that listen on `port`, in the network namespace of the calling thread.
-pub(crate) fn listeners(port: u16) -> io::Result<Vec<Listener>> {
+/// A socket on which the kernel can be asked.
+pub(super) fn open() -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::from(libc::AF_NETLINK),
         Type::from(libc::SOCK_RAW),
-        Some(Protocol::from(libc::NETLINK_SOCK_DIAG)),
+        Some(SocketProtocol::from(libc::NETLINK_SOCK_DIAG)),
     )?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut listeners = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&request(family as u8, port))?;
-        dump(&socket, &mut listeners)?;
-    }
-    // The port in the request is a hint: an old kernel may answer with others.
-    listeners.retain(|listener| listener.address.port() == port);
-    Ok(listeners)
+    Ok(socket)
 }
 
-/// Reads the answers to one request, to its end.
-fn dump(mut socket: &Socket, listeners: &mut Vec<Listener>) -> io::Result<()> {
+/// Adds to `found` those of one protocol and family that are wanted. After an error, the socket may
+/// hold the rest of an answer.
+///
+/// # Errors
+///
+/// The kernel has no `sock_diag`, or none for this family or protocol: it may have such sockets all
+/// the same.
+pub(super) fn dump(
+    mut socket: &Socket,
+    protocol: Protocol,
+    family: Family,
+    wanted: Wanted,
+    found: &mut Vec<SocketEntry>,
+) -> io::Result<()> {
+    socket.send(&request(protocol, family, wanted))?;
     let mut buffer = vec![0; 32 * 1024];
     for _ in 0..MAX_ANSWERS {
         let size = match socket.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             size => size?,
         };
-        let mut messages = Messages { rest: &buffer[..size] };
+        let mut messages = Messages { rest: &buffer[..size], protocol };
         for message in &mut messages {
             match message {
-                Message::Listener(listener) => listeners.push(listener),
-                Message::Other => {}
-                Message::Done => return Ok(()),
-                Message::Error(0) => return Ok(()),
-                // A kernel without IPv6, or without this family's module, has no such sockets.
-                Message::Error(code) if code == -libc::ENOENT => return Ok(()),
+                // What was asked for is a hint: an old kernel may answer with others.
+                Message::Socket(entry) if wanted.includes(&entry) && found.len() < MAX_SOCKETS => {
+                    found.push(entry);
+                }
+                Message::Socket(_) | Message::Other => {}
+                Message::Done | Message::Error(0) => return Ok(()),
                 Message::Error(code) => return Err(io::Error::from_raw_os_error(-code)),
             }
         }
@@ -81,15 +70,23 @@ fn dump(mut socket: &Socket, listeners: &mut Vec<Listener>) -> io::Result<()> {
     Err(io::Error::from(io::ErrorKind::TimedOut))
 }
 
-fn request(family: u8, port: u16) -> [u8; HEADER + REQUEST] {
+fn request(protocol: Protocol, family: Family, wanted: Wanted) -> [u8; HEADER + REQUEST] {
     let mut bytes = [0; HEADER + REQUEST];
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     bytes[0..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-    bytes[HEADER] = family;
-    bytes[HEADER + 1] = libc::IPPROTO_TCP as u8;
-    bytes[HEADER + 4..HEADER + 8].copy_from_slice(&(1_u32 << LISTEN).to_ne_bytes());
+    bytes[HEADER] = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    } as u8;
+    bytes[HEADER + 1] = match protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+    } as u8;
+    let states = if wanted.listening { 1_u32 << LISTEN } else { u32::MAX };
+    bytes[HEADER + 4..HEADER + 8].copy_from_slice(&states.to_ne_bytes());
+    let port = wanted.port.unwrap_or(0); // 0: any
     bytes[HEADER + 8..HEADER + 10].copy_from_slice(&port.to_be_bytes());
     bytes
 }
@@ -97,7 +94,7 @@ fn request(family: u8, port: u16) -> [u8; HEADER + REQUEST] {
 /// One message of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Message {
-    Listener(Listener),
+    Socket(SocketEntry),
     /// What is not understood, or not asked for.
     Other,
     Done,
@@ -107,6 +104,7 @@ enum Message {
 /// The messages of one datagram. Whatever the bytes are, it ends.
 struct Messages<'a> {
     rest: &'a [u8],
+    protocol: Protocol,
 }
 
 impl Iterator for Messages<'_> {
@@ -121,31 +119,40 @@ impl Iterator for Messages<'_> {
             libc::NLMSG_DONE => Message::Done,
             libc::NLMSG_ERROR => Message::Error(u32_at(body, 0)? as i32),
             _ if kind == SOCK_DIAG_BY_FAMILY => {
-                listener(body).map_or(Message::Other, Message::Listener)
+                socket(body, self.protocol).map_or(Message::Other, Message::Socket)
             }
             _ => Message::Other,
         })
     }
 }
 
+/// How many messages a datagram has.
+#[cfg(fuzzing)]
+pub(super) fn sockets_in(bytes: &[u8], protocol: Protocol) -> usize {
+    Messages { rest: bytes, protocol }.count()
+}
+
 /// Reads an `inet_diag_msg` and its attributes.
-fn listener(body: &[u8]) -> Option<Listener> {
+fn socket(body: &[u8], protocol: Protocol) -> Option<SocketEntry> {
     let (family, state) = (*body.first()?, *body.get(1)?);
-    if state != LISTEN {
-        return None;
-    }
-    let port = u16::from_be_bytes(body.get(4..6)?.try_into().ok()?);
-    let address: [u8; 16] = body.get(8..24)?.try_into().ok()?;
-    let ip = match i32::from(family) {
-        libc::AF_INET => {
-            let [a, b, c, d, ..] = address;
-            IpAddr::from(Ipv4Addr::new(a, b, c, d))
-        }
-        libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(address)),
-        _ => return None,
+    let address = |port_at: usize, ip_at: usize| {
+        let port = u16::from_be_bytes(body.get(port_at..port_at + 2)?.try_into().ok()?);
+        let bytes: [u8; 16] = body.get(ip_at..ip_at + 16)?.try_into().ok()?;
+        let ip = match i32::from(family) {
+            libc::AF_INET => {
+                let [a, b, c, d, ..] = bytes;
+                IpAddr::from(Ipv4Addr::new(a, b, c, d))
+            }
+            libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(bytes)),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip, port))
     };
-    Some(Listener {
-        address: SocketAddr::new(ip, port),
+    Some(SocketEntry {
+        protocol,
+        state: State::from_number(state),
+        local: address(4, 8)?,
+        remote: address(6, 24)?,
         queue: u32_at(body, 56)?,
         uid: u32_at(body, 64)?,
         inode: u32_at(body, 68)?,
@@ -175,42 +182,9 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{BuildHasher, RandomState};
-    use std::net::{TcpListener, TcpStream};
+    use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_listener_is_found_with_its_queue_and_a_client_is_not() {
-        let server = TcpListener::bind("127.0.0.1:0").expect("listen");
-        let address = server.local_addr().expect("address");
-        let clients: Vec<_> =
-            (0..2).map(|_| TcpStream::connect(address).expect("connect")).collect();
-        let found = listeners(address.port()).expect("look");
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].address, found[0].queue), (address, 2));
-        assert_eq!(found[0].uid, crate::sys::effective_uid());
-        let link = format!("socket:[{}]", found[0].inode);
-        let descriptors = std::fs::read_dir("/proc/self/fd").expect("descriptors");
-        let mut links = descriptors.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-        assert!(links.any(|target| target.to_str() == Some(&link)), "{link} is not ours");
-        let clients_port = clients[0].local_addr().expect("address").port();
-        assert_eq!(listeners(clients_port).expect("look"), []);
-    }
-
-    #[test]
-    fn an_ipv6_listener_says_whether_it_keeps_to_ipv6() {
-        for only_v6 in [true, false] {
-            let Ok(server) = Socket::new(Domain::IPV6, Type::STREAM, None) else { return };
-            server.set_only_v6(only_v6).expect("option");
-            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-            server.bind(&any.into()).and_then(|()| server.listen(1)).expect("listen");
-            let port = server.local_addr().expect("address").as_socket().expect("inet").port();
-            let found = listeners(port).expect("look");
-            assert_eq!((found.len(), found[0].only_v6), (1, Some(only_v6)));
-            assert!(found[0].address.is_ipv6());
-        }
-    }
 
     /// A datagram of one message, with an attribute before the one that counts.
     fn datagram() -> Vec<u8> {
@@ -237,40 +211,49 @@ mod tests {
         bytes
     }
 
+    fn messages(bytes: &[u8]) -> impl Iterator<Item = Message> {
+        Messages { rest: bytes, protocol: Protocol::Tcp }
+    }
+
     #[test]
     fn a_datagram_is_read_to_its_end() {
         let mut bytes = datagram();
         bytes.extend(message(libc::NLMSG_ERROR as u16, &(-libc::EPERM).to_ne_bytes()));
         bytes.extend(message(libc::NLMSG_DONE as u16, &[0; 4]));
-        let listener = Listener {
-            address: "[::1]:8080".parse().expect("an address"),
+        let listener = SocketEntry {
+            protocol: Protocol::Tcp,
+            state: State::Listen,
+            local: "[::1]:8080".parse().expect("an address"),
+            remote: "[::]:0".parse().expect("an address"),
             inode: 77,
             uid: 1000,
             only_v6: Some(true),
             queue: 3,
         };
-        let messages: Vec<_> = Messages { rest: &bytes }.collect();
-        let expected = [Message::Listener(listener), Message::Error(-libc::EPERM), Message::Done];
+        let messages: Vec<_> = messages(&bytes).collect();
+        let expected = [Message::Socket(listener), Message::Error(-libc::EPERM), Message::Done];
         assert_eq!(messages, expected);
     }
 
-    /// No bytes make it panic or hang: cut anywhere, and with any byte changed.
-    #[test]
-    fn any_bytes_are_survived() {
-        let whole = datagram();
-        for end in 0..whole.len() {
-            assert!(Messages { rest: &whole[..end] }.count() <= 1);
+    proptest! {
+        /// No bytes make it panic or go on for ever.
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER);
         }
-        let random = RandomState::new();
-        for round in 0..20_000_u64 {
-            let noise = random.hash_one(round);
-            let mut bytes = [whole.clone(), whole.clone()].concat();
-            for at in 0..noise % 8 {
-                let more = random.hash_one((round, at));
-                let index = more as usize % bytes.len();
-                bytes[index] = (more >> 32) as u8;
+
+        /// Nor does a datagram that is cut anywhere, and has some bytes changed.
+        #[test]
+        fn a_damaged_datagram_is_survived(
+            end in 0_usize..=300,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        ) {
+            let mut bytes = [datagram(), datagram()].concat();
+            for (at, byte) in changes {
+                *at.get_mut(&mut bytes) = byte;
             }
-            assert!(Messages { rest: &bytes }.count() <= bytes.len() / HEADER + 1);
+            bytes.truncate(end);
+            prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
-//! `unix.rs` is what POSIX offers, `linux.rs` and `diag.rs` what only Linux can tell. This is the only place of
-//! the crate in which `unsafe` is allowed; each block says why it is sound.
+//! `unix.rs` is what POSIX offers. The others are what only Linux can tell: of sockets (`sockets`, by
+//! `diag` or `proc_net`), of processes (`process`, `pidfd`), of the machine (`linux`). This is the
+//! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
@@ -9,15 +10,32 @@ compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to
 
 mod diag;
 mod linux;
+mod pidfd;
+mod proc_net;
+mod process;
+mod sockets;
 mod unix;
 
 pub use unix::Signal;
 
-pub(crate) use diag::listeners;
-pub(crate) use linux::{
-    ephemeral_ports, group_members, kill_member, net_namespace, net_namespace_cookie, process_name,
-    process_start, reserved_ports, wait_for_exit,
+/// Feeds all parsers of what the kernel prints.
+#[cfg(fuzzing)]
+pub fn fuzz_kernel_tables(bytes: &[u8]) {
+    let _ = process::Stat::parse(bytes);
+    for protocol in [sockets::Protocol::Tcp, sockets::Protocol::Udp] {
+        let _ = diag::sockets_in(bytes, protocol);
+        let _ = std::str::from_utf8(bytes).map(|line| proc_net::parse(line, protocol));
+    }
+}
+
+pub(crate) use linux::{ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports};
+pub(crate) use pidfd::{signal_exactly, wait_for_exit};
+pub(crate) use process::{
+    ProcessEntry, ProcessId, boot_id, can_write_to, has_socket, inode, is_same_program,
+    process_arguments, process_name, process_namespaces, process_start, process_uid,
+    process_variable, processes,
 };
+pub(crate) use sockets::{Protocol, SocketEntry, State, Wanted, listeners, sockets};
 pub(crate) use unix::{
     create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
     is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,

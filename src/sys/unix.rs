@@ -30,6 +30,21 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// As `kill -s` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
+            Signal::Quit => "QUIT",
+            Signal::Hangup => "HUP",
+            Signal::User1 => "USR1",
+            Signal::User2 => "USR2",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
+            Signal::Kill => "KILL",
+        }
+    }
+
     pub(super) fn number(self) -> libc::c_int {
         match self {
             Signal::Terminate => libc::SIGTERM,

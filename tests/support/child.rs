@@ -83,6 +83,11 @@ fn main() {
             pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
         }
         ["harness", dir, way] => harness(dir, way),
+        ["escaping-harness", script] => escaping_harness(script),
+        ["orphans"] => match portlease::orphans() {
+            Ok(orphans) => say(format_args!("{orphans:?}")),
+            Err(error) => say(format_args!("{error:?}")),
+        },
         ["one-server", fate] => one_server(fate),
         ["unstoppable", dir, program] => unstoppable(dir, program),
         ["stop-without-proc"] => stop_without_proc(),
@@ -260,6 +265,15 @@ fn harness(dir: &str, way: &str) -> ! {
     };
     let server = Server::builder(command).env_port("PORT").lease(lease).start().unwrap();
     say(format_args!("serving {}", server.pid()));
+    sleep_for_ever()
+}
+
+/// Starts a server by a shell's script, says its pid, and waits to be killed.
+fn escaping_harness(script: &str) -> ! {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(own_path());
+    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    say(server.pid());
     sleep_for_ever()
 }
 

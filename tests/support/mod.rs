@@ -170,6 +170,24 @@ pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Optio
     Some(command.output().unwrap())
 }
 
+/// Runs the test `name` once more, in a pid namespace where it is pid 1 and nobody reaps orphans. There
+/// this is true; elsewhere it returns when that is done, or not possible.
+pub(crate) fn in_own_pid_namespace(name: &str) -> bool {
+    const INSIDE: &str = "PORTLEASE_TEST_INSIDE";
+    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
+        return true;
+    }
+    let flags = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let script = "exec env \"$@\"";
+    let tests = env::current_exe().unwrap();
+    let variable = format!("{INSIDE}={name}");
+    let arguments = [&variable, tests.to_str().unwrap(), "--exact", name, "--nocapture"];
+    if let Some(output) = unshare(&flags, script, &arguments) {
+        println!("{}", stdout_of(&output));
+    }
+    false
+}
+
 /// Another user of this machine, who may run the child program.
 pub(crate) struct SomebodyElse {
     home: TempDir,

@@ -1,0 +1,104 @@
+//! Why a server did not start, or would not end, in words: what was seen, and what to do.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{End, described};
+use super::{daemon, loopback};
+use crate::error::{Error, ErrorKind};
+use crate::sys::{self, ProcessEntry};
+
+pub(super) fn of_port(kind: ErrorKind, message: String, port: u16) -> Error {
+    let error = Error::new(kind, message);
+    if port == 0 { error } else { error.with_port(port) }
+}
+
+fn on_port(port: u16) -> String {
+    if port == 0 { String::new() } else { format!(" on port {port}") }
+}
+
+pub(super) fn file_name(program: &OsStr) -> String {
+    let file_name = Path::new(program).file_name().unwrap_or(program);
+    file_name.to_string_lossy().into_owned()
+}
+
+pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
+    let program = command.get_program();
+    let in_path = !program.to_string_lossy().contains('/');
+    let hint = match (error.kind(), command.get_current_dir()) {
+        (io::ErrorKind::NotFound, Some(dir)) => {
+            format!("; there is no such program, or no directory {}", dir.display())
+        }
+        (io::ErrorKind::NotFound, None) if in_path => format!(
+            "; there is no such program in PATH (a binary of this package is \
+             `env!(\"CARGO_BIN_EXE_{}\")`)",
+            program.to_string_lossy()
+        ),
+        (io::ErrorKind::NotFound, None) => "; there is no such program".to_owned(),
+        (io::ErrorKind::PermissionDenied, _) => "; it may not be executed".to_owned(),
+        _ => String::new(),
+    };
+    Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
+}
+
+/// It ended, with this `output`, before it was ready.
+pub(super) fn exited(name: &str, port: u16, end: End, output: &str) -> Error {
+    let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
+    // The next step for the one trouble that only we can know of.
+    let hint = if port != 0 && output.to_lowercase().contains("in use") {
+        "; if it is the port that is in use: portlease holds it, and lets in only servers that \
+         set SO_REUSEADDR before they bind; set it, or let the server bind port 0 and use \
+         `report_port()`"
+    } else {
+        ""
+    };
+    let on_port = on_port(port);
+    let message = format!("server `{name}` ended before it was ready{on_port} ({how}){hint}");
+    of_port(ErrorKind::Exited, message, port)
+}
+
+/// Its own process ended without an error, and `left` went on.
+pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]) -> Error {
+    let programs = left.iter().filter_map(|entry| sys::process_name(entry.id.pid));
+    let programs = std::iter::once(program.to_owned()).chain(programs);
+    let hint = programs.into_iter().find_map(|program| daemon::foreground(&program));
+    let hint = hint.unwrap_or("most servers have an option for that");
+    let message = format!(
+        "server `{name}` went into the background{}: its own process ended (exit status: 0) and left \
+         {}, which is stopped now; run it in the foreground: {hint}",
+        on_port(port),
+        described(left).join(", ")
+    );
+    of_port(ErrorKind::Exited, message, port)
+}
+
+pub(super) fn not_ready(name: &str, port: u16, timeout: Duration) -> Error {
+    let missing = if port == 0 {
+        "it has not printed a line `PORT=<number>` on its standard output; if it should have, and it \
+         is not below, it may have to flush it"
+            .to_owned()
+    } else {
+        format!(
+            "nothing accepts connections at {}; it must listen there, or on all addresses, on the \
+             port that it is told; if it only needs longer, raise `start_timeout`",
+            loopback(port)
+        )
+    };
+    let seconds = timeout.as_secs_f64();
+    let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
+    of_port(ErrorKind::NotReady, message, port)
+}
+
+/// `processes` would not go.
+pub(super) fn not_stopped(name: &str, port: u16, processes: &[String]) -> Error {
+    let message = format!(
+        "failed to stop server `{name}`{}: still there after SIGKILL: process {}; a leased port stays \
+         leased until they are gone",
+        on_port(port),
+        processes.join(", ")
+    );
+    of_port(ErrorKind::NotStopped, message, port)
+}

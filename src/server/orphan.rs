@@ -1,0 +1,171 @@
+//! What dead harnesses left behind: found by the cookie that each server carries.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::process;
+use std::time::{Duration, Instant};
+
+use super::cookie::{Cookie, World};
+use super::process::described;
+use super::stop::{self, Sent, Step};
+use super::tree;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{self, ProcessEntry, ProcessId, Signal};
+
+/// How long an orphan may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How much of a command line is shown.
+const MAX_COMMAND: usize = 200;
+
+/// A process that was started by a server of a test process which is gone; see [`orphans`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    id: ProcessId,
+    harness: ProcessId,
+    command: String,
+}
+
+impl Orphan {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.id.pid
+    }
+
+    /// Its command line, the program first; at most 200 characters, without control characters.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// The process id that the test process had. It may mean another by now.
+    pub fn harness_pid(&self) -> u32 {
+        self.harness.pid
+    }
+}
+
+impl fmt::Display for Orphan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pid, harness) = (self.pid(), self.harness_pid());
+        write!(f, "{pid} ({}), left by process {harness}, which is gone", self.command)
+    }
+}
+
+/// The processes that servers of earlier test processes left behind.
+///
+/// When a test process is killed, watchdogs end its servers, but for processes that left their
+/// server's process group. Each server, and what it starts, carries the environment variable
+/// `PORTLEASE_COOKIE`, which names the test process; who carries it while that one is gone is an
+/// orphan. For a few seconds after a test process was killed, what the watchdogs are about to end is
+/// listed too.
+///
+/// # What this does not guarantee
+///
+/// - That nothing else is left: some programs write over their environment (nginx, PostgreSQL), and
+///   those of other users may not be looked into.
+/// - Test processes of other pid namespaces cannot be seen, so their servers are no orphans.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`]: there is no `/proc` of this process's pid namespace.
+///
+/// # Examples
+///
+/// ```
+/// for orphan in portlease::orphans()? {
+///     eprintln!("from an earlier run: {orphan}");
+/// }
+/// # Ok::<(), portlease::Error>(())
+/// ```
+pub fn orphans() -> Result<Vec<Orphan>> {
+    let world = World::own().ok_or_else(|| cannot_look(io::ErrorKind::Unsupported.into()))?;
+    let all = sys::processes().map_err(cannot_look)?;
+    let living: BTreeSet<ProcessId> = all.iter().map(|entry| entry.id).collect();
+    let ancestors = ancestors(&all, process::id());
+    let others = all.iter().filter(|entry| !ancestors.contains(&entry.id.pid));
+    let orphan = |entry: &ProcessEntry| {
+        let cookie = Cookie::of(entry.id.pid).filter(|cookie| cookie.is_of(&world))?;
+        let harness = cookie.harness;
+        let command = command(entry.id.pid)?;
+        (!living.contains(&harness)).then_some(Orphan { id: entry.id, harness, command })
+    };
+    Ok(others.filter_map(orphan).collect())
+}
+
+/// Ends all [`orphans`], by `SIGTERM`, and after 5 s by `SIGKILL`; returns them when they are gone.
+///
+/// To be called before a test suite starts, for instance. Of two that are called at the same time,
+/// both do it.
+///
+/// # Errors
+///
+/// - [`ErrorKind::NotStopped`]: some are still there 5 s after `SIGKILL`. The message names them.
+/// - As [`orphans`].
+///
+/// # Examples
+///
+/// ```no_run
+/// let ended = portlease::reap()?;
+/// # Ok::<(), portlease::Error>(())
+/// ```
+pub fn reap() -> Result<Vec<Orphan>> {
+    let orphans = orphans()?;
+    let known: BTreeSet<ProcessId> = orphans.iter().map(|orphan| orphan.id).collect();
+    let (mut sent, mut sent_at) = (Sent::Nothing, Instant::now());
+    loop {
+        let all = sys::processes().map_err(cannot_look)?;
+        let left = tree::living(&known, &all);
+        match stop::next(!left.is_empty(), sent, sent_at.elapsed(), GRACE) {
+            Step::Sweep | Step::Done => return Ok(orphans),
+            Step::Terminate => {
+                signal(&left, Signal::Terminate);
+                signal(&left, Signal::Continue);
+                (sent, sent_at) = (Sent::Terminate, Instant::now());
+            }
+            Step::Kill => {
+                signal(&left, Signal::Kill);
+                (sent, sent_at) = (Sent::Kill, Instant::now());
+            }
+            Step::Wait(time) => {
+                let pids: Vec<_> = left.iter().map(|entry| entry.id.pid).collect();
+                sys::wait_for_exit(&pids, time);
+            }
+            Step::GiveUp => {
+                let message = format!(
+                    "failed to end what an earlier run left: still there after SIGKILL: process {}",
+                    described(&left).join(", ")
+                );
+                return Err(Error::new(ErrorKind::NotStopped, message));
+            }
+        }
+    }
+}
+
+/// What may fail is seen at the next look: it is still there.
+fn signal(left: &[ProcessEntry], signal: Signal) {
+    for entry in left {
+        let _ = sys::signal_exactly(entry.id, signal);
+    }
+}
+
+/// `pid` and its parents, up to the first: whatever they carry, who looks is no orphan.
+fn ancestors(all: &[ProcessEntry], pid: u32) -> BTreeSet<u32> {
+    let mut ancestors = BTreeSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next.filter(|&pid| ancestors.insert(pid)) {
+        next = all.iter().find(|entry| entry.id.pid == pid).map(|entry| entry.parent);
+    }
+    ancestors
+}
+
+fn command(pid: u32) -> Option<String> {
+    let arguments = sys::process_arguments(pid).filter(|arguments| !arguments.is_empty());
+    let command = arguments.map_or_else(|| sys::process_name(pid), |it| Some(it.join(" ")))?;
+    let shown = command.chars().take(MAX_COMMAND);
+    Some(shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+}
+
+fn cannot_look(error: io::Error) -> Error {
+    let doing = "look for orphans, which takes a /proc of this process's pid namespace";
+    Error::io(ErrorKind::Io, doing, error)
+}

@@ -1,0 +1,172 @@
+//! How servers are ended: what `stop` decides, done, for one or for many at once.
+//!
+//! One look at all processes serves all servers. A server is gone when nobody of its group lives,
+//! nobody who descends from it, and nobody who carries its cookie.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::output::Output;
+use super::process::{End, Process, describe, described};
+use super::stop::{self, Sent, Step};
+use super::tree;
+use crate::sys::{self, ProcessEntry, ProcessId, Signal};
+
+/// How long at most nobody looks: processes may appear that were not waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A server that is being ended.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    process: Process,
+    output: Output,
+    signal: Signal,
+    grace: Duration,
+    start: Instant,
+    sent: Sent,
+    sent_at: Instant,
+    /// Who of the last look lived.
+    left: Vec<ProcessEntry>,
+    /// Who was asked to end outside of the group.
+    asked: BTreeSet<ProcessId>,
+    killed: BTreeMap<ProcessId, String>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) end: End,
+    /// Each as `4242 (nginx)`.
+    pub(super) killed: Vec<String>,
+    pub(super) duration: Duration,
+}
+
+/// Some processes would not go.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// Each as `4242 (nginx)`.
+    pub(super) processes: Vec<String>,
+    /// The watchdog lives, and keeps the lock.
+    pub(super) watched: bool,
+}
+
+impl Stopping {
+    pub(super) fn new(
+        process: Process,
+        output: Output,
+        signal: Signal,
+        grace: Duration,
+    ) -> Stopping {
+        let now = Instant::now();
+        Stopping {
+            process,
+            output,
+            signal,
+            grace,
+            start: now,
+            sent: Sent::Nothing,
+            sent_at: now,
+            left: Vec::new(),
+            asked: BTreeSet::new(),
+            killed: BTreeMap::new(),
+        }
+    }
+
+    /// Looks who is left of `all` processes, and does what is due. `Err`: how long there is nothing
+    /// more to do, unless one of [`waits_for`](Stopping::waits_for) ends.
+    fn step(&mut self, all: Option<&[ProcessEntry]>) -> Result<Result<Gone, Left>, Duration> {
+        self.left = self.process.left(all, !self.output.has_ended(Duration::ZERO));
+        let since = self.sent_at.elapsed();
+        match stop::next(!self.left.is_empty(), self.sent, since, self.grace) {
+            Step::Terminate => {
+                self.sent(Sent::Terminate);
+                self.process.signal_group(self.signal);
+                // A stopped process never handles the signal.
+                self.process.signal_group(Signal::Continue);
+                self.ask_outside();
+                Err(LOOK_AGAIN)
+            }
+            Step::Kill => {
+                self.sent(Sent::Kill);
+                self.kill();
+                Err(LOOK_AGAIN)
+            }
+            Step::Wait(time) => {
+                // Some may have been forked since the last look, or lost their parent.
+                match self.sent {
+                    Sent::Nothing => {}
+                    Sent::Terminate => self.ask_outside(),
+                    Sent::Kill | Sent::Sweep => self.kill(),
+                }
+                Err(time.min(LOOK_AGAIN))
+            }
+            Step::Sweep => {
+                self.sent(Sent::Sweep);
+                self.process.sweep();
+                Err(LOOK_AGAIN)
+            }
+            Step::Done => {
+                let end = self.process.close();
+                let killed = std::mem::take(&mut self.killed).into_values().collect();
+                Ok(Ok(Gone { end, killed, duration: self.start.elapsed() }))
+            }
+            // Dropped, the watchdog takes over, with the lock.
+            Step::GiveUp => {
+                let watched = self.sent != Sent::Sweep && self.process.watchdog().is_some();
+                if !watched {
+                    self.process.close();
+                }
+                Ok(Err(Left { processes: described(&self.left), watched }))
+            }
+        }
+    }
+
+    fn sent(&mut self, what: Sent) {
+        (self.sent, self.sent_at) = (what, Instant::now());
+    }
+
+    fn ask_outside(&mut self) {
+        for id in tree::roots_outside(&self.left, self.process.group()) {
+            if self.asked.insert(id) {
+                let _ = sys::signal_exactly(id, self.signal);
+                let _ = sys::signal_exactly(id, Signal::Continue);
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        for entry in &self.left {
+            self.killed.entry(entry.id).or_insert_with(|| describe(entry.id));
+        }
+        self.process.kill(&self.left);
+    }
+
+    /// The pids whose end is waited for.
+    fn waits_for(&self) -> impl Iterator<Item = u32> {
+        let watchdog = self.process.watchdog().filter(|_| self.sent == Sent::Sweep);
+        self.left.iter().map(|entry| entry.id.pid).chain(watchdog)
+    }
+}
+
+/// Ends all of them at the same time, and says of each, in their order, how it went.
+pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
+    let mut servers: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
+    loop {
+        let all = sys::processes().ok();
+        let mut pause = None;
+        let mut waits_for = Vec::new();
+        for (server, outcome) in servers.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
+            match server.step(all.as_deref()) {
+                Ok(done) => *outcome = Some(done),
+                Err(time) => {
+                    pause = Some(pause.map_or(time, |pause: Duration| pause.min(time)));
+                    waits_for.extend(server.waits_for());
+                }
+            }
+        }
+        match pause {
+            Some(pause) => sys::wait_for_exit(&waits_for, pause),
+            None => return servers.into_iter().filter_map(|(_, outcome)| outcome).collect(),
+        }
+    }
+}

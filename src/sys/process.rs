@@ -1,0 +1,287 @@
+//! Other processes, as `/proc` shows them. Each may be gone the next moment: then it is `None`, or
+//! no part of a list.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process;
+
+/// One process for ever: a pid alone comes to mean another, soon where `pid_max` is 32 768.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: u32,
+    /// When it was started, in clock ticks since boot.
+    pub(crate) start: u64,
+}
+
+/// A living process, in the tree of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessEntry {
+    pub(crate) id: ProcessId,
+    pub(crate) parent: u32,
+    pub(crate) group: u32,
+    pub(crate) session: u32,
+}
+
+/// Of a name, an environment or a command line, no more is read than this.
+const MAX_ENVIRONMENT: u64 = 1 << 20;
+const MAX_COMMAND: u64 = 4 << 10;
+
+/// The most descriptors of a process that are looked at, at 4 us each.
+const MAX_DESCRIPTORS: usize = 10_000;
+
+/// When `pid` was started, in clock ticks since boot. `None` if there is no such process, or it
+/// cannot be told.
+pub(crate) fn process_start(pid: u32) -> Option<u64> {
+    stat_of(pid).filter(|_| proc_is_ours()).map(|stat| stat.start)
+}
+
+/// Whether `/proc` is that of our pid namespace: in another's, each number means somebody else.
+fn proc_is_ours() -> bool {
+    let shown = fs::read_link("/proc/self");
+    shown.is_ok_and(|shown| shown.to_str() == Some(&process::id().to_string()))
+}
+
+/// Whether the process `id` lives. A zombie does not: under a pid 1 that does not reap, it stays for
+/// ever.
+pub(super) fn lives(id: ProcessId) -> bool {
+    stat_of(id.pid).is_some_and(|stat| stat.start == id.start && stat.lives())
+}
+
+/// All living processes. 8 us each.
+///
+/// # Errors
+///
+/// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others.
+pub(crate) fn processes() -> io::Result<Vec<ProcessEntry>> {
+    if !proc_is_ours() {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(stat) = stat_of(pid).filter(Stat::lives) else { continue };
+        let Stat { parent, group, session, start, .. } = stat;
+        processes.push(ProcessEntry { id: ProcessId { pid, start }, parent, group, session });
+    }
+    Ok(processes)
+}
+
+/// What a process calls itself, at most 15 bytes.
+pub(crate) fn process_name(pid: u32) -> Option<String> {
+    let name = read_bounded(pid, "comm", MAX_COMMAND)?;
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+}
+
+/// Its arguments, the program first; at most 4 KiB of them. Empty for one that wiped them.
+pub(crate) fn process_arguments(pid: u32) -> Option<Vec<String>> {
+    let bytes = read_bounded(pid, "cmdline", MAX_COMMAND)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let arguments = text.trim_end_matches('\0').split('\0');
+    Some(arguments.filter(|argument| !argument.is_empty()).map(str::to_owned).collect())
+}
+
+/// A variable of the environment with which it was started, unless it wrote over it. `None` too if
+/// it may not be read: another user's, or one with privileges of its own.
+pub(crate) fn process_variable(pid: u32, name: &str) -> Option<String> {
+    let environment = read_bounded(pid, "environ", MAX_ENVIRONMENT)?;
+    let mut entries = environment.split(|&byte| byte == 0);
+    let value = entries.find_map(|entry| {
+        entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+    })?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// The user whom a process acts for.
+pub(crate) fn process_uid(pid: u32) -> Option<u32> {
+    let status = read_bounded(pid, "status", MAX_COMMAND)?;
+    let status = String::from_utf8_lossy(&status);
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    uids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process has a descriptor of one of the sockets with these `inodes`.
+///
+/// # Errors
+///
+/// It is gone, or may not be looked into.
+pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
+    has_descriptor(pid, "socket", inodes, |_| true)
+}
+
+/// Whether a process has the writing end of one of the pipes with these `inodes`.
+///
+/// # Errors
+///
+/// It is gone, or may not be looked into.
+pub(crate) fn can_write_to(pid: u32, inodes: &[u64]) -> io::Result<bool> {
+    // The mode of the link tells for what the file is open.
+    let is_writable =
+        |link: &Path| link.symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
+    has_descriptor(pid, "pipe", inodes, is_writable)
+}
+
+fn has_descriptor(
+    pid: u32,
+    kind: &str,
+    inodes: &[u64],
+    is_meant: impl Fn(&Path) -> bool,
+) -> io::Result<bool> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS) {
+        let link = entry?.path();
+        let Ok(target) = fs::read_link(&link) else { continue };
+        let is_one = inode_of(&target, kind).is_some_and(|inode| inodes.contains(&inode));
+        if is_one && is_meant(&link) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// `socket:[77]`
+fn inode_of(target: &Path, kind: &str) -> Option<u64> {
+    let inode = target.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?;
+    inode.parse().ok()
+}
+
+/// The inode of something that is open here, as [`can_write_to`] knows it.
+pub(crate) fn inode(descriptor: &impl AsFd) -> io::Result<u64> {
+    let copy = File::from(descriptor.as_fd().try_clone_to_owned()?);
+    Ok(copy.metadata()?.ino())
+}
+
+/// Whether two processes run the same file. `None`: it cannot be told.
+pub(crate) fn is_same_program(one: u32, other: u32) -> Option<bool> {
+    let file = |pid| fs::metadata(format!("/proc/{pid}/exe")).ok();
+    Some(super::same_file(&file(one)?, &file(other)?))
+}
+
+/// The namespaces in which a [`ProcessId`] means this process: that of pids, and that of the clock
+/// by which starts are told.
+pub(crate) fn process_namespaces() -> Option<String> {
+    let inode = |kind: &str| inode_of(&fs::read_link(format!("/proc/self/ns/{kind}")).ok()?, kind);
+    // Linux has had namespaces for clocks since 5.6.
+    let clock = inode("time").unwrap_or(0);
+    proc_is_ours().then(|| inode("pid")).flatten().map(|pid| format!("{pid}.{clock}"))
+}
+
+/// Names the time since the machine was started last.
+pub(crate) fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim_end().to_owned())
+}
+
+fn read_bounded(pid: u32, file: &str, at_most: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(format!("/proc/{pid}/{file}")).ok()?;
+    file.take(at_most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The fields of `/proc/PID/stat` that are used here; proc_pid_stat(5).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    state: u8,
+    parent: u32,
+    group: u32,
+    session: u32,
+    threads: u32,
+    start: u64,
+}
+
+impl Stat {
+    /// Where the first thread has ended before the others, the state is Z all the same.
+    fn lives(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
+    }
+
+    /// The second field is the program's name, in parentheses and chosen by the program: it may
+    /// hold blanks, newlines and parentheses. Only the last parenthesis ends it.
+    pub(super) fn parse(text: &[u8]) -> Option<Stat> {
+        let name_end = text.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&text[name_end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Stat {
+            state: fields.next()?.bytes().next()?, // field 3
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+            session: fields.next()?.parse().ok()?,
+            threads: fields.nth(13)?.parse().ok()?, // field 20
+            start: fields.nth(1)?.parse().ok()?,    // field 22
+        })
+    }
+}
+
+fn stat_of(pid: u32) -> Option<Stat> {
+    // The kernel's lines are shorter than this.
+    let mut text = [0; 1024];
+    let size = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    Stat::parse(&text[..size])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAIL: &str = "S 1 77 78 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 123456 2351104 1 0";
+
+    proptest! {
+        #[test]
+        fn a_stat_survives_any_program_name(name: Vec<u8>) {
+            let mut line = b"42 (".to_vec();
+            line.extend(name);
+            line.extend(format!(") {TAIL}\n").bytes());
+            let expected =
+                Stat { state: b'S', parent: 1, group: 77, session: 78, threads: 3, start: 123_456 };
+            prop_assert_eq!(Stat::parse(&line), Some(expected));
+        }
+
+        #[test]
+        fn a_stat_survives_any_bytes(bytes: Vec<u8>, end in 0..TAIL.len()) {
+            let _ = Stat::parse(&bytes);
+            let mut cut = b"1 (a) ".to_vec();
+            cut.extend(&TAIL.as_bytes()[..end]);
+            let _ = Stat::parse(&cut);
+        }
+    }
+
+    #[test]
+    fn names_that_look_like_the_end_of_a_name() {
+        for name in ["sh", "a b", ") S 1 2 3 (", "new\nline", "", "ends with )"] {
+            let stat = Stat::parse(format!("42 ({name}) {TAIL}\n").as_bytes());
+            assert_eq!(stat.map(|stat| stat.group), Some(77), "{name}");
+        }
+        assert_eq!(Stat::parse(b"42 (\xff\xfe) S 1 77"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_zombie_lives_while_it_has_threads() {
+        let line =
+            |state, threads| format!("1 (a) {state} 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 0 {threads} 0 5");
+        let lives = |state, threads| Stat::parse(line(state, threads).as_bytes()).unwrap().lives();
+        assert!(lives('S', 1) && lives('T', 1) && lives('Z', 2));
+        assert!(!lives('Z', 1) && !lives('X', 1) && !lives('Z', 0));
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let pid = process::id();
+        let own = processes().expect("no /proc").into_iter().find(|entry| entry.id.pid == pid);
+        let own = own.expect("this process is not among all");
+        assert_eq!(Some(own.id.start), process_start(pid));
+        assert_eq!(own.parent, std::os::unix::process::parent_id());
+        assert!(lives(own.id) && !lives(ProcessId { start: own.id.start + 1, ..own.id }));
+        assert_eq!(process_uid(pid), Some(crate::sys::effective_uid()));
+        assert_eq!(process_variable(pid, "NO_SUCH_VARIABLE"), None);
+        assert_eq!(process_variable(pid, "CARGO_PKG_NAME").as_deref(), Some("portlease"));
+        let program = process_arguments(pid).expect("arguments").remove(0);
+        assert_eq!(Some(program), std::env::args().next());
+        assert!(boot_id().is_some() && process_namespaces().is_some());
+    }
+}

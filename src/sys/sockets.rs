@@ -1,0 +1,226 @@
+//! The kernel's table of sockets, of the network namespace of the calling thread.
+//!
+//! It is asked by `sock_diag`, and where that is not possible read in `/proc`. A TCP socket that is
+//! bound and neither listens nor is connected, as a hold is, is told by `sock_diag` since Linux 6.8
+//! (`TCP_BOUND_INACTIVE`), and never by `/proc`.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::{diag, proc_net};
+
+/// The most that is taken of one table: a server with more connections than this has them left out.
+pub(super) const MAX_SOCKETS: usize = 100_000;
+
+/// One socket, as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SocketEntry {
+    pub(crate) protocol: Protocol,
+    pub(crate) state: State,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// By which descriptors name it (`socket:[77]`). 0: no process has it any more, as in TIME_WAIT.
+    pub(crate) inode: u32,
+    /// The user who opened it.
+    pub(crate) uid: u32,
+    /// Whether an IPv6 socket keeps to IPv6; `None` if that could not be told.
+    pub(crate) only_v6: Option<bool>,
+    /// How many connections wait to be accepted, if it listens; else how many bytes to be read.
+    pub(crate) queue: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// The states that make a difference to who wants a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Listen,
+    /// Neither listens nor is connected. The state of UDP servers.
+    Bound,
+    TimeWait,
+    /// A connection in any other state, which ends with its two programs.
+    Connected,
+}
+
+impl State {
+    /// From the kernel's `tcp_states.h`, whose numbers UDP sockets have too.
+    pub(super) fn from_number(number: u8) -> State {
+        match number {
+            LISTEN => State::Listen,
+            TIME_WAIT => State::TimeWait,
+            CLOSE | BOUND_INACTIVE => State::Bound,
+            _ => State::Connected,
+        }
+    }
+}
+
+const TIME_WAIT: u8 = 6;
+const CLOSE: u8 = 7;
+pub(super) const LISTEN: u8 = 10;
+const BOUND_INACTIVE: u8 = 13;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Only TCP sockets that listen.
+    pub(crate) listening: bool,
+    /// Only those whose own port this is.
+    pub(crate) port: Option<u16>,
+}
+
+impl Wanted {
+    pub(super) fn includes(&self, entry: &SocketEntry) -> bool {
+        (!self.listening || entry.state == State::Listen)
+            && self.port.is_none_or(|port| entry.local.port() == port)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// The sockets that are `wanted`.
+///
+/// # Errors
+///
+/// Neither of the two ways is open: there is no netlink, and no `/proc`.
+pub(crate) fn sockets(wanted: Wanted) -> io::Result<Vec<SocketEntry>> {
+    let protocols: &[Protocol] =
+        if wanted.listening { &[Protocol::Tcp] } else { &[Protocol::Tcp, Protocol::Udp] };
+    let netlink = diag::open();
+    let mut found = Vec::new();
+    for &protocol in protocols {
+        for family in [Family::V4, Family::V6] {
+            let before = found.len();
+            let dumped = match &netlink {
+                Ok(socket) => diag::dump(socket, protocol, family, wanted, &mut found),
+                Err(error) => Err(io::Error::from(error.kind())),
+            };
+            if dumped.is_err() {
+                found.truncate(before);
+                proc_net::read(protocol, family, wanted, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The TCP sockets that listen on `port`.
+pub(crate) fn listeners(port: u16) -> io::Result<Vec<SocketEntry>> {
+    sockets(Wanted { listening: true, port: Some(port) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    type Look = fn(Wanted) -> io::Result<Vec<SocketEntry>>;
+
+    fn by_diag(wanted: Wanted) -> io::Result<Vec<SocketEntry>> {
+        let mut found = Vec::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for family in [Family::V4, Family::V6] {
+                diag::dump(&diag::open()?, protocol, family, wanted, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn by_proc(wanted: Wanted) -> io::Result<Vec<SocketEntry>> {
+        let mut found = Vec::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for family in [Family::V4, Family::V6] {
+                proc_net::read(protocol, family, wanted, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    const WAYS: [(&str, Look); 3] = [("both", sockets), ("diag", by_diag), ("proc", by_proc)];
+
+    fn on(port: u16, listening: bool) -> Wanted {
+        Wanted { listening, port: Some(port) }
+    }
+
+    #[test]
+    fn a_listener_is_found_with_its_queue_and_a_client_is_not() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = server.local_addr().expect("address");
+        let clients: Vec<_> =
+            (0..2).map(|_| TcpStream::connect(address).expect("connect")).collect();
+        let client = clients[0].local_addr().expect("address");
+        for (way, look) in WAYS {
+            let found = look(on(address.port(), true)).expect(way);
+            assert_eq!(found.len(), 1, "{way}");
+            assert_eq!((found[0].local, found[0].queue), (address, 2), "{way}");
+            assert_eq!(found[0].uid, crate::sys::effective_uid(), "{way}");
+            let holder = crate::sys::has_socket(std::process::id(), &[found[0].inode.into()]);
+            assert!(holder.expect("descriptors"), "{way}: {} is not ours", found[0].inode);
+            assert_eq!(look(on(client.port(), true)).expect(way), [], "{way}");
+            let found = look(on(client.port(), false)).expect(way);
+            let found: Vec<_> = found.iter().map(|it| (it.state, it.local, it.remote)).collect();
+            assert_eq!(found, [(State::Connected, client, address)], "{way}");
+        }
+    }
+
+    #[test]
+    fn who_is_gone_leaves_time_wait_behind() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = server.local_addr().expect("address");
+        let client = TcpStream::connect(address).expect("connect");
+        let port = client.local_addr().expect("address").port();
+        let accepted = server.accept().expect("accept");
+        drop(client); // first, so it is this end which waits
+        drop(accepted);
+        for (way, look) in WAYS {
+            let mut tries = 0;
+            while !look(on(port, false)).expect(way).iter().any(|it| it.state == State::TimeWait) {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                tries += 1;
+                assert!(tries < 1000, "{way}: no TIME_WAIT");
+            }
+        }
+    }
+
+    #[test]
+    fn a_datagram_socket_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = UdpSocket::bind(address) else { continue }; // no IPv6
+            let address = socket.local_addr().expect("address");
+            for (way, look) in WAYS {
+                let found = look(on(address.port(), false)).expect(way);
+                let found: Vec<_> = found.iter().filter(|it| it.local == address).collect();
+                assert_eq!(found.len(), 1, "{way}");
+                assert_eq!((found[0].protocol, found[0].state), (Protocol::Udp, State::Bound));
+                assert_eq!(look(on(address.port(), true)).expect(way), [], "{way}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_says_whether_it_keeps_to_ipv6() {
+        for only_v6 in [true, false] {
+            let Ok(server) = Socket::new(Domain::IPV6, Type::STREAM, None) else { return };
+            server.set_only_v6(only_v6).expect("option");
+            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+            server.bind(&any.into()).and_then(|()| server.listen(1)).expect("listen");
+            let port = server.local_addr().expect("address").as_socket().expect("inet").port();
+            for (way, look) in WAYS {
+                let found = look(on(port, true)).expect(way);
+                let expected = (way != "proc").then_some(only_v6);
+                assert_eq!((found.len(), found[0].only_v6), (1, expected), "{way}");
+                assert!(found[0].local.is_ipv6(), "{way}");
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What leaves its server's group: found by a stop, or, after the harness died, by `reap`.
+//!
+//! Orphans are those of the whole machine, and pids come round: each test has a pid namespace of its
+//! own, in which it is pid 1 and reaps nobody but its children.
+
+mod support;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use portlease::{Server, orphans, reap};
+use support::{
+    TestChild, child_command, child_path, eventually, in_own_pid_namespace, lives, processes_with,
+};
+
+const MARK: &str = "PORTLEASE_TEST_MARK";
+
+/// A harness with a server that left the group, by way of `script`; and the server's pid.
+fn harness(script: &str) -> (TestChild, u32) {
+    let mut harness = child_command(&["escaping-harness", script]);
+    harness.stderr(Stdio::null());
+    let mut harness = TestChild::spawn(harness);
+    let pid = harness.line().expect("the harness failed").parse().unwrap();
+    (harness, pid)
+}
+
+#[test]
+fn who_left_the_group_of_a_dead_harness_is_an_orphan() {
+    if !in_own_pid_namespace("who_left_the_group_of_a_dead_harness_is_an_orphan") {
+        return;
+    }
+    let (polite, polite_pid) = harness("exec setsid \"$0\" serve");
+    let (stubborn, stubborn_pid) = harness("trap '' TERM; exec setsid \"$0\" serve");
+    let (alive, alive_pid) = harness("exec setsid \"$0\" serve");
+    let (tidy, tidy_pid) = harness("exec \"$0\" serve");
+    assert_eq!(orphans().unwrap(), [], "their harnesses live");
+    let harness_pid = polite.id();
+    for harness in [polite, stubborn, tidy] {
+        harness.kill();
+    }
+    eventually("the watchdog ends who is in the group", || !lives(tidy_pid));
+    let found = orphans().unwrap();
+    let mut pids: Vec<_> = found.iter().map(portlease::Orphan::pid).collect();
+    pids.sort_unstable();
+    assert_eq!(pids, [polite_pid, stubborn_pid]);
+    let polite = found.iter().find(|orphan| orphan.pid() == polite_pid).unwrap();
+    let command = format!("{} serve", child_path().display());
+    let expected =
+        format!("{polite_pid} ({command}), left by process {harness_pid}, which is gone");
+    assert_eq!((polite.to_string(), polite.harness_pid()), (expected, harness_pid));
+
+    assert_eq!(reap().unwrap(), found);
+    assert!(!lives(polite_pid) && !lives(stubborn_pid));
+    assert!(lives(alive_pid), "its harness lives");
+    assert_eq!(orphans().unwrap(), []);
+    alive.kill();
+    assert_eq!(reap().unwrap().len(), 1);
+    assert!(!lives(alive_pid));
+}
+
+/// From outside, a harness of another pid namespace looks dead: nobody has its number.
+#[test]
+fn the_servers_of_another_pid_namespace_are_no_orphans() {
+    if !in_own_pid_namespace("the_servers_of_another_pid_namespace_are_no_orphans") {
+        return;
+    }
+    let mut inner = Command::new("unshare");
+    inner.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(child_path());
+    inner.args(["escaping-harness", "exec setsid \"$0\" serve"]).env(MARK, "inner");
+    let mut inner = TestChild::spawn(inner);
+    inner.line().expect("the harness failed");
+    let seen = processes_with(MARK, "inner").into_iter().filter(|&pid| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+            String::from_utf8_lossy(&environment).contains("PORTLEASE_COOKIE=")
+        })
+    });
+    assert_eq!(seen.count(), 1, "its server is to be seen from here, cookie and all");
+    assert_eq!(orphans().unwrap(), []);
+    assert_eq!(reap().unwrap(), []);
+
+    // With the `/proc` of this namespace, whose numbers mean others there, nothing can be told.
+    let mut blind = Command::new("unshare");
+    blind.args(["--pid", "--fork", "--kill-child"]).arg(child_path()).arg("orphans");
+    let answer = support::stdout_of(&blind.output().unwrap());
+    assert!(answer.starts_with("Io: failed to look for orphans, which takes a /proc"), "{answer}");
+}
+
+/// A worker in a session of its own ends while the server is being stopped, and a stranger gets its
+/// pid: no signal is sent to him, and nobody waits for him.
+#[test]
+fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
+    if !in_own_pid_namespace("a_stranger_who_gets_the_pid_of_ours_is_left_alone") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (asked, go) = (dir.path().join("asked"), dir.path().join("go"));
+    let script = "setsid \"$0\" sleep & echo WORKER=$!
+                  (trap '' TERM; exec \"$0\" serve) & server=$!
+                  trap ': >\"$ASKED\"; until [ -e \"$GO\" ]; do sleep 0.01; done
+                        kill -s KILL $server; exit' TERM
+                  wait";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(child_path()).env("ASKED", &asked).env("GO", &go);
+    let builder = Server::builder(command).env_port("PORT").stop_grace(Duration::MAX);
+    let server = builder.start().unwrap();
+    let line = server.wait_for_line("WORKER=", support::DEADLINE).unwrap();
+    let worker: u32 = line.text().strip_prefix("WORKER=").unwrap().parse().unwrap();
+    let stopping = thread::spawn(move || server.stop().unwrap());
+    eventually("the stop has begun, and knows the worker", || asked.exists());
+    let kill = Command::new("kill").args(["-s", "KILL", &worker.to_string()]).status();
+    assert!(kill.unwrap().success());
+    let mut stranger = with_pid(worker);
+    fs::write(go, "").unwrap();
+    let stopped = stopping.join().unwrap();
+    assert!(!stopped.forced(), "{stopped:?}");
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger got a signal");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+/// A process of that pid, once it is free.
+fn with_pid(pid: u32) -> Child {
+    let mut found = None;
+    eventually("a process has the wanted pid", || {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        if child.id() == pid {
+            found = Some(child);
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        found.is_some()
+    });
+    found.unwrap()
+}
