@@ -179,21 +179,24 @@ fn gunicorn() -> Real {
     real
 }
 
-fn nginx() -> Real {
-    Real::start(dir_with(&[]), 3, |port, dir| {
-        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary = temporary.map(|name| format!("{name}_temp_path {name};")).join(" ");
-        let config = format!(
-            "daemon off; worker_processes 2; pid nginx.pid; error_log stderr;\n\
+/// With a configuration that says whether it shall be a daemon.
+fn nginx_command(port: u16, dir: &Path, daemon: &str) -> Command {
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|name| format!("{name}_temp_path {name};")).join(" ");
+    let config = format!(
+        "daemon {daemon}; worker_processes 2; pid nginx.pid; error_log stderr;\n\
              events {{}}\n\
              http {{ access_log off; {temporary}\n\
              server {{ listen 127.0.0.1:{port}; return 200 hello; }} }}\n"
-        );
-        fs::write(dir.join("nginx.conf"), config).unwrap();
-        let mut command = command("nginx", &["-e", "stderr", "-c", "nginx.conf", "-p"]);
-        command.arg(dir);
-        command
-    })
+    );
+    fs::write(dir.join("nginx.conf"), config).unwrap();
+    let mut command = command("nginx", &["-e", "stderr", "-c", "nginx.conf", "-p"]);
+    command.arg(dir);
+    command
+}
+
+fn nginx() -> Real {
+    Real::start(dir_with(&[]), 3, |port, dir| nginx_command(port, dir, "off"))
 }
 
 /// The server, and a client whose query runs.
@@ -264,15 +267,19 @@ fn shell() -> Real {
     })
 }
 
-fn haproxy() -> Real {
-    Real::start(dir_with(&[]), 2, |port, dir| {
-        let config = format!(
-            "defaults\n mode http\n timeout client 9s\n timeout server 9s\n timeout connect 9s\n\
+fn haproxy_command(port: u16, dir: &Path, arguments: &[&str]) -> Command {
+    let config = format!(
+        "defaults\n mode http\n timeout client 9s\n timeout server 9s\n timeout connect 9s\n\
              frontend hello\n bind 127.0.0.1:{port}\n http-request return status 200\n"
-        );
-        fs::write(dir.join("haproxy.cfg"), config).unwrap();
-        command("haproxy", &["-W", "-db", "-f", "haproxy.cfg"])
-    })
+    );
+    fs::write(dir.join("haproxy.cfg"), config).unwrap();
+    let mut command = command("haproxy", arguments);
+    command.args(["-f", "haproxy.cfg"]);
+    command
+}
+
+fn haproxy() -> Real {
+    Real::start(dir_with(&[]), 2, |port, dir| haproxy_command(port, dir, &["-W", "-db"]))
 }
 
 fn redis() -> Real {
@@ -285,6 +292,76 @@ fn memcached() -> Real {
     Real::start(dir_with(&[]), 1, |port, _| {
         command("memcached", &["-p", &port.to_string(), "-l", "127.0.0.1", "-u", "nobody"])
     })
+}
+
+/// Starts what makes itself a daemon: refused with advice and stopped; or, if it was found to listen
+/// before its first process ended, stopped by a stop.
+fn daemon(advice: &str, mut make: impl FnMut(u16, &Path) -> Command + Send + 'static) {
+    let own = OwnRegistry::new();
+    let dir = dir_with(&[("hello.py", "def app(environ, start_response): pass\n")]);
+    let path = dir.path().to_owned();
+    let builder = Server::with(move |ports| {
+        let mut command = make(ports.main(), &path);
+        command.current_dir(&path);
+        command
+    });
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let builder = builder.stop_grace(DEADLINE).start_timeout(DEADLINE);
+    match builder.lease(lease).start() {
+        Err(error) => {
+            let text = error.to_string();
+            println!("{text}");
+            assert!(text.contains(" went into the background on port "), "{text}");
+            assert!(text.contains(advice), "{text}");
+        }
+        Ok(server) => drop(server.stop().unwrap()),
+    }
+    assert_none_is_left(&[], dir.path());
+    drop(own.request().exact(port).lease().unwrap());
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn nginx_as_a_daemon() {
+    daemon("`daemon off;`", |port, dir| nginx_command(port, dir, "on"));
+}
+
+#[test]
+#[ignore = "needs Redis"]
+fn redis_as_a_daemon() {
+    daemon("`--daemonize no`", |port, dir| {
+        let dir = dir.to_str().unwrap();
+        command("redis-server", &["--port", &port.to_string(), "--daemonize", "yes", "--dir", dir])
+    });
+}
+
+#[test]
+#[ignore = "needs memcached"]
+fn memcached_as_a_daemon() {
+    daemon("leave out `-d`", |port, _| {
+        command("memcached", &["-d", "-p", &port.to_string(), "-l", "127.0.0.1", "-u", "nobody"])
+    });
+}
+
+#[test]
+#[ignore = "needs HAProxy"]
+fn haproxy_as_a_daemon() {
+    daemon("leave out `-D`", |port, dir| haproxy_command(port, dir, &["-D"]));
+}
+
+#[test]
+#[ignore = "needs gunicorn"]
+fn gunicorn_as_a_daemon() {
+    daemon("leave out `-D`", |port, _| {
+        command("gunicorn", &["--daemon", "--bind", &format!("127.0.0.1:{port}"), "hello:app"])
+    });
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn mosquitto_as_a_daemon() {
+    daemon("leave out `-d`", |port, _| command("mosquitto", &["-d", "-p", &port.to_string()]));
 }
 
 #[test]
