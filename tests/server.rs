@@ -2,38 +2,14 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Server, Signal, Stream};
-use support::{
-    DEADLINE, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
-    processes_with,
-};
-
-/// Who answers on the server's port: its pid.
-fn who_answers(server: &Server) -> u32 {
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.rsplit("\r\n").next().unwrap().parse().unwrap()
-}
-
-fn shell(script: &str) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).arg(child_path());
-    command
-}
-
-fn signal(name: &str, pid: u32) {
-    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
-}
+use support::{DEADLINE, OwnRegistry, child_command, lives, shell, signal, who_answers};
 
 #[test]
 fn a_leased_port_by_an_environment_variable() {
@@ -142,71 +118,6 @@ fn who_is_kept_out_by_the_hold_is_told_what_to_do() {
 }
 
 #[test]
-fn an_early_end_is_an_error_at_once() {
-    for builder in [
-        Server::builder(shell("echo out; echo oops >&2; exit 3")).env_port("PORT"),
-        Server::builder(shell("echo out; echo oops >&2; exit 3")).report_port(),
-    ] {
-        let start = builder.name("api").start_timeout(Duration::MAX); // so it is not the timeout
-        let error = start.start().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Exited);
-        let text = error.to_string();
-        assert!(text.starts_with("server `api` ended before it was ready"), "{text}");
-        assert!(text.contains("(exit status: 3)"), "{text}");
-        let output = error.output().unwrap();
-        assert!(output.contains("out\n") && output.contains("oops\n"), "{text}");
-    }
-    let error = Server::builder(shell("kill -KILL $$")).env_port("PORT").start().unwrap_err();
-    assert!(error.to_string().contains("(signal: 9 (SIGKILL))"), "{error}");
-    assert!(error.to_string().ends_with("it printed nothing"), "{error}");
-}
-
-#[test]
-fn what_never_gets_ready_is_ended_and_says_what_was_missing() {
-    let never = |script| {
-        let builder = Server::builder(shell(script)).name("api").env_port("PORT");
-        builder.start_timeout(Duration::from_secs(3)) // for what it prints before
-    };
-    let error = never("echo my pid is $$; exec sleep 1000").start().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotReady);
-    let text = error.to_string();
-    let port = error.port().unwrap();
-    let expected = format!("after 3.0 s: nothing accepts connections at 127.0.0.1:{port}");
-    assert!(text.contains(&expected), "{text}");
-    let pid = error.output().unwrap().trim().strip_prefix("my pid is ").unwrap().parse().unwrap();
-    assert!(!lives(pid));
-
-    let error =
-        never("echo PORT=0; echo PORT=70000; sleep 1000").report_port().start().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotReady);
-    assert!(error.to_string().contains("it has not printed a line `PORT=<number>`"), "{error}");
-    let error = never("exec >&- 2>&-; sleep 1000").report_port().start().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotReady, "it closed its output");
-}
-
-#[test]
-fn what_cannot_be_executed() {
-    let kind_and_text = |command: Command| {
-        let error = Server::builder(command).env_port("PORT").start().unwrap_err();
-        (error.kind(), format!("{error:?}"))
-    };
-    let (kind, text) = kind_and_text(Command::new("/no/such-server"));
-    assert_eq!(kind, ErrorKind::Spawn);
-    assert!(
-        text.contains("`such-server`: \"/no/such-server\"; there is no such program"),
-        "{text}"
-    );
-    let mut elsewhere = child_command(&["serve"]);
-    elsewhere.current_dir("/no/such-dir");
-    let (kind, text) = kind_and_text(elsewhere);
-    assert_eq!(kind, ErrorKind::Spawn);
-    assert!(text.contains("or no directory /no/such-dir"), "{text}");
-    let (kind, text) = kind_and_text(Command::new("/etc/passwd"));
-    assert_eq!(kind, ErrorKind::Spawn);
-    assert!(text.contains("may not be executed"), "{text}");
-}
-
-#[test]
 fn what_makes_no_sense_is_said() {
     let error = Server::builder(child_command(&["serve"])).start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -218,47 +129,6 @@ fn what_makes_no_sense_is_said() {
     }
     let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
     assert_eq!(both.start().unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
-#[test]
-fn one_that_ignores_sigterm_is_killed_after_the_grace() {
-    let builder = Server::builder(shell("trap '' TERM; exec \"$0\" serve")).env_port("PORT");
-    let server = builder.stop_grace(Duration::from_millis(50)).start().unwrap();
-    let pid = server.pid();
-    let stopped = server.stop().unwrap();
-    assert!(stopped.forced() && !lives(pid));
-    assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
-}
-
-#[test]
-fn one_that_is_stopped_by_a_signal_is_continued() {
-    let server = Server::builder(child_command(&["serve"])).env_port("PORT").start().unwrap();
-    signal("STOP", server.pid());
-    assert!(!server.stop().unwrap().forced());
-}
-
-#[test]
-fn a_worker_ends_with_its_server() {
-    let start = || {
-        let server = Server::builder(child_command(&["serve-twice"])).env_port("PORT").start();
-        let server = server.unwrap();
-        eventually("the worker is announced", || server.output().contains("WORKER="));
-        let output = server.output();
-        let worker = output.lines().find_map(|line| line.strip_prefix("WORKER=")).unwrap();
-        let worker = worker.parse().unwrap();
-        assert!(lives(worker));
-        (server, worker)
-    };
-    let (server, worker) = start();
-    server.stop().unwrap();
-    assert!(!lives(worker));
-    let (server, worker) = start();
-    drop(server);
-    assert!(!lives(worker));
-    let (server, worker) = start();
-    signal("KILL", server.pid()); // its worker lives on
-    server.stop().unwrap();
-    assert!(!lives(worker));
 }
 
 #[test]
@@ -275,15 +145,6 @@ fn a_panic_stops_the_server_and_frees_the_port() {
     }));
     assert!(panicked.is_err() && !lives(pid));
     assert_eq!(own.registry.list().unwrap(), []);
-}
-
-#[test]
-fn a_flood_of_output_does_not_block_the_server() {
-    let script = "head -c 3000000 /dev/zero | tr '\\0' x; yes | head -c 3000000; exec \"$0\" serve";
-    let server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
-    assert_eq!(who_answers(&server), server.pid());
-    let kept = server.stop().unwrap().output().len();
-    assert!((1000..100_000).contains(&kept), "{kept} bytes are kept");
 }
 
 #[test]
@@ -393,25 +254,6 @@ fn a_stop_by_another_signal() {
     assert!(!stopped.forced() && stopped.killed().is_empty());
 }
 
-/// Each generation lives for some milliseconds, ignores SIGTERM, and starts the next one.
-#[test]
-fn who_forks_faster_than_one_can_look_does_not_get_away() {
-    let dir = tempfile::tempdir().unwrap();
-    let relay = dir.path().join("relay.sh");
-    let script =
-        "trap '' TERM\n[ $1 -gt 3000 ] && exit\nsleep 0.00$(($1 % 5))\nsh $0 $(($1 + 1)) &\n";
-    std::fs::write(&relay, script).unwrap();
-    for _ in 0..5 {
-        let mut command = shell("sh $RELAY 0 & exec \"$0\" serve");
-        command.env("RELAY", &relay);
-        let grace = Duration::from_millis(20);
-        let builder = Server::builder(command).env_port("PORT").stop_grace(grace);
-        builder.start().unwrap().stop().unwrap();
-        let left = processes_with("RELAY", relay.to_str().unwrap());
-        assert_eq!(left, [], "they got away");
-    }
-}
-
 /// The numbers in `/proc` mean other processes there: none of them is looked at, nobody else hurt.
 #[test]
 fn a_stop_in_a_pid_namespace_without_its_proc() {
@@ -419,26 +261,6 @@ fn a_stop_in_a_pid_namespace_without_its_proc() {
     let script = "\"$0\" stop-without-proc; true"; // a shell as pid 1 reaps
     let Some(output) = support::unshare(&flags, script, &[]) else { return };
     assert_eq!(support::stdout_of(&output), "gone");
-}
-
-#[test]
-fn what_cannot_be_killed_is_named_and_keeps_its_port() {
-    let Some(other) = SomebodyElse::new() else { return };
-    let setpriv = other.setuid_setpriv();
-    let registry = other.home().join("registry");
-    let role = ["unstoppable", registry.to_str().unwrap(), setpriv.to_str().unwrap()];
-    let mut child = TestChild::spawn(other.child_command(&role));
-    let pid: u32 = child.line().unwrap().parse().unwrap();
-    let error = child.line().unwrap();
-    let again = child.line().unwrap();
-    let leased = child.line().unwrap();
-    child.finish();
-    let watchdog_has_it = lives(pid); // and `leased` was said after the lease was dropped
-    signal("KILL", pid);
-    assert!(error.starts_with("NotStopped: failed to stop server `setpriv` on port"), "{error}");
-    assert!(error.contains(&format!("process {pid} (child)")), "{error}");
-    assert_eq!((again.as_str(), leased.as_str()), ("Exited", "1 leased"));
-    assert!(watchdog_has_it);
 }
 
 #[test]

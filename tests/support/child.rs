@@ -5,8 +5,9 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::parent_id;
 use std::path::Path;
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,13 @@ fn main() {
             thread::spawn(move || worker.wait());
             serve(env::var("PORT").unwrap().parse().unwrap());
         }
+        ["serve-orphaned", parent, port] => {
+            while parent_id().to_string() == parent {
+                thread::sleep(Duration::from_millis(2));
+            }
+            serve(port.parse().unwrap());
+        }
+        ["daemon", way, environment] => daemonize(way, environment),
         ["sleep"] => sleep_for_ever(),
         ["hold", dir, count] => hold(dir, count.parse().unwrap()),
         ["try"] => report_lease(Lease::builder()),
@@ -89,6 +97,8 @@ fn main() {
             Err(error) => say(format_args!("{error:?}")),
         },
         ["one-server", fate] => one_server(fate),
+        ["flooded", script] => flooded(script),
+        ["start-and-stop", dir, program] => start_and_stop(dir, program),
         ["unstoppable", dir, program] => unstoppable(dir, program),
         ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
@@ -136,6 +146,37 @@ fn serve(port: u16) -> ! {
         let _ = BufReader::new(&stream).read_line(&mut line);
         let body = process::id().to_string();
         let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    }
+}
+
+/// Starts a server in a session of its own, and ends at once (the daemon waits for it), or once the
+/// daemon serves, or not by itself. A daemon with a `bare` environment keeps the test's mark only.
+#[allow(clippy::zombie_processes)] // who ends does not reap its daemon
+fn daemonize(way: &str, environment: &str) {
+    let port = env::var("PORT").unwrap();
+    let mut daemon = Command::new("setsid");
+    daemon.arg(own_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match way {
+        "ends-first" => daemon.args(["serve-orphaned", &process::id().to_string(), &port]),
+        _ => daemon.args(["serve", &port]),
+    };
+    if environment == "bare" {
+        let mark = "PORTLEASE_TEST_CHILD";
+        daemon.env_clear().env(mark, env::var_os(mark).unwrap());
+    }
+    let daemon = daemon.spawn().unwrap();
+    say(format_args!("DAEMON={}", daemon.id())); // `setsid` becomes it
+    if way == "ends-first" {
+        return;
+    }
+    let addr = (Ipv4Addr::LOCALHOST, port.parse().unwrap());
+    while TcpStream::connect(addr).is_err() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    match way {
+        "ends-second" => {}
+        "stays" => sleep_for_ever(),
+        other => panic!("no such way: {other}"),
     }
 }
 
@@ -294,6 +335,35 @@ fn one_server(fate: &str) {
         }
         other => panic!("no such fate: {other}"),
     }
+}
+
+/// Starts a server by a script that prints a lot before, and says how much of it was kept, and how
+/// much memory this process has ever had.
+fn flooded(script: &str) {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(own_path());
+    let builder = Server::builder(command).env_port("PORT");
+    let server = builder.start_timeout(Duration::from_secs(600)).start().unwrap();
+    let kept = server.output().len().max(server.stop().unwrap().output().len());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    say(format_args!("{kept} {}", peak.trim().trim_end_matches(" kB")));
+}
+
+/// Starts `program` as a server, says whether it can be looked at, and stops it.
+fn start_and_stop(dir: &str, program: &str) {
+    let registry = Registry::open(dir).unwrap();
+    let lease = Lease::builder().registry(&registry).lease().unwrap();
+    let mut command = Command::new(program);
+    command.arg("serve");
+    let builder = Server::builder(command).env_port("PORT").lease(lease);
+    let server = builder.stop_grace(Duration::from_secs(30)).start().unwrap();
+    let readable = std::fs::read(format!("/proc/{}/environ", server.pid())).is_ok();
+    say(server.pid());
+    say(if readable { "readable" } else { "not readable" });
+    let stopped = server.stop().unwrap();
+    let leased = registry.list().unwrap().len();
+    say(format_args!("forced: {}, {leased} leased", stopped.forced()));
 }
 
 /// Starts a server that becomes somebody whom this process may not kill, and tries to stop it.

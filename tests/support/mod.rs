@@ -3,7 +3,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portlease::{Lease, LeaseBuilder, Registry};
+use portlease::{Lease, LeaseBuilder, Registry, Server};
 use tempfile::TempDir;
 
 /// For what has to happen: fails the test instead of hanging it.
@@ -30,6 +31,22 @@ pub(crate) fn child_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(child_path());
     command.args(arguments);
     command
+}
+
+/// A script in which `"$0"` is the child program.
+pub(crate) fn shell(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(child_path());
+    command
+}
+
+/// Who answers on the server's port: its pid.
+pub(crate) fn who_answers(server: &Server) -> u32 {
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit("\r\n").next().unwrap().parse().unwrap()
 }
 
 /// A child of the test, whose lines are read, and which is gone when this is dropped.
@@ -238,6 +255,10 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
+pub(crate) fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+}
+
 /// The output of a child that must have succeeded.
 pub(crate) fn stdout_of(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
@@ -257,9 +278,14 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Whether a process lives; a zombie does not.
 pub(crate) fn lives(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let state = stat(pid).and_then(|stat| stat.into_iter().next());
+    state.is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// What `/proc/PID/stat` says after the name: the state, the parent, the group, the session...
+pub(crate) fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit(") ").next()?.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 /// The living processes whose environment has `variable=value`.

@@ -1,0 +1,538 @@
+//! The kinds of children there are. Each ends in bounded time, with the right error or the right
+//! service; and then nothing is left, neither a process nor a claim to the port.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::resume_unwind;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use portlease::{Error, ErrorKind, Server, ServerBuilder, Signal, Stopped};
+use support::{
+    DEADLINE, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
+    processes_with, shell, signal, skip, stat, stdout_of, who_answers,
+};
+
+/// In the environment of a child, and of all that it starts.
+const MARK: &str = "PORTLEASE_TEST_CHILD";
+
+/// In the environment of who has nothing to do with the child any more, with the value of the mark.
+const STRANGER: &str = "PORTLEASE_TEST_STRANGER";
+
+/// How a child learns its port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Told,
+    Reported,
+}
+
+/// By what one child, and all that it starts, can be found.
+struct Traces {
+    own: OwnRegistry,
+    leased: Option<u16>,
+    mark: String,
+}
+
+impl Traces {
+    fn of(mut command: Command, port: Port) -> (Traces, ServerBuilder) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        command.env(MARK, &mark);
+        let builder = Server::builder(command);
+        let mut traces = Traces { own: OwnRegistry::new(), leased: None, mark };
+        if port == Port::Reported {
+            return (traces, builder.report_port());
+        }
+        let lease = traces.own.request().lease().unwrap();
+        traces.leased = Some(lease.port());
+        (traces, builder.env_port("PORT").lease(lease))
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        processes_with(MARK, &self.mark)
+    }
+
+    fn nothing_is_left(&self) {
+        let left = self.processes();
+        assert!(left.is_empty(), "processes are left: {left:?}");
+        if let Some(port) = self.leased {
+            // Neither a server nor a watchdog has it.
+            drop(self.own.request().exact(port).lease().unwrap());
+        }
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        // A test that fails leaves nothing either.
+        for pid in [self.processes(), processes_with(STRANGER, &self.mark)].concat() {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).output();
+        }
+    }
+}
+
+/// What `f` returns, which must not take for ever.
+fn bounded<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || sender.send(f()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("no end after {DEADLINE:?}"),
+        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// A start that must fail with an error of this kind, and with all of these texts. What the child
+/// would have to report its port for, or to be told it, makes no difference.
+fn fails(make: impl Fn() -> Command, kind: ErrorKind, texts: &'static [&'static str]) {
+    fails_with(make(), Port::Told, kind, texts);
+    fails_with(make(), Port::Reported, kind, texts);
+}
+
+fn fails_with(
+    command: Command,
+    port: Port,
+    kind: ErrorKind,
+    texts: &'static [&'static str],
+) -> Error {
+    bounded(move || {
+        let (traces, builder) = Traces::of(command, port);
+        // Only where it is to pass: what ends early is to be seen at once.
+        let timeout = if kind == ErrorKind::NotReady { 500 } else { u64::MAX };
+        let builder = builder.start_timeout(Duration::from_millis(timeout));
+        let error = builder.stop_grace(Duration::from_millis(50)).start().unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        let text = format!("{error:?}");
+        let missing = match (kind, traces.leased) {
+            (ErrorKind::NotReady, Some(port)) => {
+                format!("nothing accepts connections at 127.0.0.1:{port}")
+            }
+            (ErrorKind::NotReady, None) => "it has not printed a line `PORT=<number>`".to_owned(),
+            _ => String::new(),
+        };
+        for expected in texts.iter().copied().chain([missing.as_str()]) {
+            assert!(text.contains(expected), "no {expected:?} in: {text}");
+        }
+        traces.nothing_is_left();
+        error
+    })
+}
+
+/// How a server ends that is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is asked to, and does.
+    Asked,
+    /// It does not, or something that it started.
+    Killed,
+    /// It depends.
+    Either,
+}
+
+/// A start that must succeed. `meanwhile` is done once it serves; then it is stopped, and another
+/// one, of the same kind, dropped.
+fn serves(
+    make: impl Fn() -> Command,
+    end: End,
+    meanwhile: impl Fn(&mut Server) + Clone + Send + 'static,
+) -> Stopped {
+    let served = |stop: bool| {
+        let (command, meanwhile) = (make(), meanwhile.clone());
+        bounded(move || {
+            let (traces, builder) = Traces::of(command, Port::Told);
+            let grace = match end {
+                End::Asked => DEADLINE / 2,
+                End::Killed | End::Either => Duration::from_millis(50),
+            };
+            let builder = builder.start_timeout(DEADLINE).stop_grace(grace);
+            let mut server = builder.start().unwrap();
+            let answering = who_answers(&server);
+            assert!(traces.processes().contains(&server.pid()), "a server without its mark");
+            meanwhile(&mut server);
+            let stopped = if stop {
+                Some(server.stop().unwrap())
+            } else {
+                drop(server);
+                None
+            };
+            traces.nothing_is_left();
+            assert!(!lives(answering));
+            stopped
+        })
+    };
+    served(false);
+    let stopped = served(true).unwrap();
+    match end {
+        End::Asked => assert!(!stopped.forced(), "{stopped:?}"),
+        End::Killed => assert!(stopped.forced(), "{stopped:?}"),
+        End::Either => {}
+    }
+    stopped
+}
+
+/// Nothing, while it serves.
+fn nothing(_: &mut Server) {}
+
+/// The number in the server's line `NAME=number`, which may be on its way.
+fn announced(server: &Server, name: &str) -> u32 {
+    number(server.wait_for_line(&format!("{name}="), DEADLINE).unwrap().text(), name)
+}
+
+/// The number in the line `NAME=number`.
+fn number(output: &str, name: &str) -> u32 {
+    let line = output.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+    line.unwrap_or_else(|| panic!("no {name} in {output:?}")).parse().unwrap()
+}
+
+#[test]
+fn one_that_never_does_anything() {
+    fails(|| shell("exec sleep 1000"), ErrorKind::NotReady, &["was not ready after 0.5 s"]);
+    fails(|| shell("sleep 1000 & sleep 1000"), ErrorKind::NotReady, &[]);
+    fails(|| shell("echo PORT=0; echo PORT=70000; exec sleep 1000"), ErrorKind::NotReady, &[]);
+}
+
+#[test]
+fn one_that_ends_at_once() {
+    let ended = |script: &'static str, texts: &'static [&'static str]| {
+        fails(|| shell(script), ErrorKind::Exited, texts);
+    };
+    ended("exit 0", &["server `sh` ended before it was ready", "(exit status: 0)"]);
+    ended("exit 1", &["(exit status: 1)", "it printed nothing"]);
+    ended("echo out; echo oops >&2; exit 3", &["(exit status: 3)", "    out", "    oops"]);
+    ended("kill -KILL $$", &["(signal: 9 (SIGKILL))", "it printed nothing"]);
+    ended("ulimit -c 0; kill -SEGV $$", &["(signal: 11 (SIGSEGV)"]);
+    ended("kill -TERM $$", &["(signal: 15 (SIGTERM))"]);
+}
+
+#[test]
+fn one_that_ends_later() {
+    for (script, status) in [
+        ("trap 'exit 0' HUP; \"$0\" serve & while :; do wait; done", "exit status: 0"),
+        ("trap 'exit 1' HUP; \"$0\" serve & while :; do wait; done", "exit status: 1"),
+        ("exec \"$0\" serve", "signal: 1 (SIGHUP)"),
+    ] {
+        let stopped = serves(
+            || shell(script),
+            End::Asked,
+            move |server| {
+                server.signal(Signal::Hangup).unwrap();
+                assert_eq!(server.wait(DEADLINE).unwrap().unwrap().to_string(), status);
+            },
+        );
+        assert_eq!(stopped.status().unwrap().to_string(), status);
+    }
+}
+
+/// What it prints is read to the end, and forgotten.
+#[test]
+fn one_that_prints_a_gigabyte() {
+    for flood in
+        ["head -c 1000000000 /dev/zero", "yes \"$(printf '%0999d' 0)\" | head -c 1000000000 >&2"]
+    {
+        let script = format!("{flood}; exec \"$0\" serve");
+        let output = stdout_of(&child_command(&["flooded", &script]).output().unwrap());
+        let (kept, peak) = output.split_once(' ').unwrap();
+        let (kept, peak_kb): (u32, u32) = (kept.parse().unwrap(), peak.parse().unwrap());
+        assert!((30_000..=64 * 1024).contains(&kept), "{kept} bytes are kept");
+        assert!(peak_kb < 32 * 1024, "{flood}: {peak_kb} kB in memory");
+    }
+}
+
+#[test]
+fn one_that_never_stops_printing() {
+    let much = |server: &mut Server| {
+        eventually("it has printed a lot", || server.output().len() > 50_000);
+    };
+    serves(|| shell("yes & exec \"$0\" serve"), End::Asked, much);
+    serves(|| shell("cat /dev/zero & exec \"$0\" serve"), End::Asked, much);
+    serves(|| shell("trap '' TERM; yes >&2 & exec \"$0\" serve"), End::Killed, much);
+    fails(|| shell("exec yes"), ErrorKind::NotReady, &["    y\n    y\n"]);
+    fails(|| shell("cat /dev/zero & exec sleep 1000"), ErrorKind::NotReady, &[]);
+}
+
+#[test]
+fn one_that_prints_no_newline() {
+    let stopped = serves(|| shell("printf 'no newline'; exec \"$0\" serve"), End::Asked, nothing);
+    assert!(stopped.output().contains("no newline"), "{stopped:?}");
+    fails(|| shell("printf 'no newline'; exit 1"), ErrorKind::Exited, &["    no newline"]);
+    fails(|| shell("while :; do printf x; done"), ErrorKind::NotReady, &["    xxx"]);
+    // It may be a part of a number.
+    fails(|| shell("printf PORT=1234; exec sleep 1000"), ErrorKind::NotReady, &[]);
+}
+
+#[test]
+fn one_that_closes_its_output() {
+    let closed = "exec >&- 2>&-; exec \"$0\" serve";
+    let stopped = serves(
+        || shell(closed),
+        End::Asked,
+        |server| {
+            let error = server.wait_for_line("anything", DEADLINE).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Exited, "{error}");
+        },
+    );
+    assert_eq!(stopped.output(), "");
+    fails(|| shell("exec >&- 2>&-; exec sleep 1000"), ErrorKind::NotReady, &[]);
+    fails(|| shell("exec >&- 2>&-; exit 1"), ErrorKind::Exited, &["it printed nothing"]);
+}
+
+#[test]
+fn one_that_ignores_sigterm() {
+    let stopped = serves(|| shell("trap '' TERM; exec \"$0\" serve"), End::Killed, nothing);
+    assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
+    let worker = "(trap '' TERM; exec \"$0\" sleep) & exec \"$0\" serve";
+    // It may not have come to ignore it yet.
+    serves(|| shell(worker), End::Either, nothing);
+    fails(|| shell("trap '' TERM; exec sleep 1000"), ErrorKind::NotReady, &[]);
+    fails(|| shell("trap '' TERM; sleep 1000 & exit 1"), ErrorKind::Exited, &[]);
+}
+
+#[test]
+fn one_that_starts_a_worker() {
+    serves(
+        || child_command(&["serve-twice"]),
+        End::Asked,
+        |server| {
+            assert!(lives(announced(server, "WORKER")));
+        },
+    );
+    serves(
+        || child_command(&["serve-twice"]),
+        End::Asked,
+        |server| {
+            signal("KILL", server.pid());
+            server.wait(DEADLINE).unwrap().unwrap();
+            assert!(lives(announced(server, "WORKER")));
+        },
+    );
+}
+
+/// The output never ends by itself. Each holder is in its place before the script goes on: `$(...)`
+/// waits until it has another output.
+#[test]
+fn one_whose_grandchild_holds_the_pipes() {
+    for holder in [
+        ": \"$(sh -c 'echo; exec sleep 1000 >&2' &)\"",
+        ": \"$(setsid sh -c 'echo; exec sleep 1000 >&2' &)\"",
+        // Nothing ties this one to the server, and nothing ends it: it is not waited for.
+        ": \"$(env -i PORTLEASE_TEST_STRANGER=\"$PORTLEASE_TEST_CHILD\" \
+            setsid sh -c 'echo; exec sleep 1000 >&2' &)\"",
+    ] {
+        serves(|| shell(&format!("{holder}; exec \"$0\" serve")), End::Either, nothing);
+        fails(|| shell(&format!("{holder}; exit 1")), ErrorKind::Exited, &["status: 1"]);
+        fails(|| shell(&format!("{holder}; exec sleep 1000")), ErrorKind::NotReady, &[]);
+    }
+}
+
+/// Each generation lives for some milliseconds, ignores SIGTERM, and starts the next one.
+#[test]
+fn one_that_forks_faster_than_one_can_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = dir.path().join("relay.sh");
+    let script =
+        "trap '' TERM\n[ $1 -gt 3000 ] && exit\nsleep 0.00$(($1 % 5))\nsh $0 $(($1 + 1)) &\n";
+    fs::write(&relay, script).unwrap();
+    let with_a_relay = |script: &str| {
+        let mut command = shell(&format!("sh \"$1\" 0 & {script}"));
+        command.arg(&relay);
+        command
+    };
+    for _ in 0..3 {
+        serves(|| with_a_relay("exec \"$0\" serve"), End::Either, nothing);
+        fails(|| with_a_relay("exit 1"), ErrorKind::Exited, &["status: 1"]);
+    }
+}
+
+/// The daemon serves once the child is gone: no start can succeed before.
+#[test]
+fn one_that_makes_itself_a_daemon() {
+    let command = child_command(&["daemon", "ends-first", "inherited"]);
+    is_named(&fails_with(command, Port::Told, ErrorKind::Exited, &[]));
+}
+
+/// The error says that it is a daemon, and which process.
+fn is_named(error: &Error) {
+    let daemon = number(error.output().unwrap(), "DAEMON");
+    let text = error.to_string();
+    assert!(text.contains("daemon") && text.contains(&format!("{daemon} (test-child)")), "{text}");
+    assert_eq!(error.kind(), ErrorKind::Exited);
+}
+
+/// Such a start may succeed: the daemon accepts connections before the child ends.
+#[test]
+fn one_that_is_a_daemon_before_it_ends() {
+    for environment in ["inherited", "bare"] {
+        bounded(move || {
+            let command = child_command(&["daemon", "ends-second", environment]);
+            let (traces, builder) = Traces::of(command, Port::Told);
+            match builder.start() {
+                Ok(server) => drop(server.stop().unwrap()),
+                Err(error) => is_named(&error),
+            }
+            traces.nothing_is_left();
+        });
+    }
+}
+
+#[test]
+fn one_that_leaves_a_daemon_and_ends_later() {
+    for environment in ["inherited", "bare"] {
+        let command = || child_command(&["daemon", "stays", environment]);
+        serves(command, End::Either, |server| {
+            server.signal(Signal::Kill).unwrap();
+            server.wait(DEADLINE).unwrap().unwrap();
+            assert_eq!(who_answers(server), announced(server, "DAEMON"));
+        });
+    }
+}
+
+/// As a `setsid` in `pre_exec` does it, which is unsafe to write: this program calls it, and becomes
+/// the server, since it does not lead the group that it leaves.
+#[test]
+fn one_that_calls_setsid() {
+    let setsid = |arguments: &[&str]| {
+        let mut command = Command::new("setsid");
+        command.args(arguments);
+        command
+    };
+    let child = child_path().to_str().unwrap().to_owned();
+    let leads = |server: &mut Server| {
+        assert_eq!(who_answers(server), server.pid());
+        let (group, session) = (&stat(server.pid()).unwrap()[2], &stat(server.pid()).unwrap()[3]);
+        assert_eq!((group, session), (&server.pid().to_string(), &server.pid().to_string()));
+    };
+    let stopped = serves(|| setsid(&[&child, "serve"]), End::Asked, leads);
+    assert_eq!(stopped.status().unwrap().to_string(), "signal: 15 (SIGTERM)");
+    serves(|| setsid(&[&child, "serve-twice"]), End::Asked, leads);
+    serves(|| setsid(&[&child, "serve"]), End::Asked, |server| stop(server.pid()));
+    let stubborn = ["sh", "-c", "trap '' TERM; exec \"$0\" serve", &child];
+    serves(|| setsid(&stubborn), End::Killed, leads);
+    let never = ["sh", "-c", "sleep 1000 & exec sleep 1000"];
+    fails(|| setsid(&never), ErrorKind::NotReady, &[]);
+    fails(|| setsid(&["sh", "-c", "sleep 1000 & exit 1"]), ErrorKind::Exited, &["status: 1"]);
+}
+
+fn stop(pid: u32) {
+    signal("STOP", pid);
+    eventually("it is stopped", || stat(pid).unwrap()[0] == "T");
+}
+
+#[test]
+fn one_that_is_stopped_by_a_signal() {
+    serves(|| child_command(&["serve"]), End::Asked, |server| stop(server.pid()));
+    serves(
+        || child_command(&["serve-twice"]),
+        End::Asked,
+        move |server| {
+            stop(announced(server, "WORKER"));
+            stop(server.pid());
+        },
+    );
+    let stubborn = "trap '' TERM; exec \"$0\" serve";
+    serves(|| shell(stubborn), End::Killed, |server| stop(server.pid()));
+    fails(|| shell("kill -STOP $$"), ErrorKind::NotReady, &[]);
+}
+
+#[test]
+fn one_that_cannot_be_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let cannot = |program: &std::path::Path, texts| {
+        fails(|| Command::new(program), ErrorKind::Spawn, texts);
+    };
+    cannot(
+        "/no/such-server".as_ref(),
+        &["server `such-server`: \"/no/such-server\"; there is no such program"],
+    );
+    cannot("no-such-server".as_ref(), &["there is no such program in PATH"]);
+    cannot(&file("data", "some text", 0o644), &["may not be executed"]);
+    cannot(dir.path(), &["may not be executed"]);
+    cannot(&file("garbage", "\x7fELF, but not really", 0o755), &["Exec format error"]);
+    cannot(&file("script", "#!/no/such-shell\n", 0o755), &["server `script`"]);
+}
+
+#[test]
+fn one_whose_working_directory_is_missing() {
+    let elsewhere = || {
+        let mut command = child_command(&["serve"]);
+        command.current_dir("/no/such-dir");
+        command
+    };
+    fails(elsewhere, ErrorKind::Spawn, &["or no directory /no/such-dir"]);
+    let dir = tempfile::tempdir().unwrap();
+    let removed = dir.path().to_owned();
+    let inside = "cd \"$DIR\" && rmdir \"$DIR\" && exec \"$0\" serve";
+    let made = move || {
+        fs::create_dir_all(&removed).unwrap();
+        let mut command = shell(inside);
+        command.env("DIR", &removed);
+        command
+    };
+    serves(made, End::Asked, nothing);
+}
+
+#[test]
+fn one_of_another_user() {
+    let Some(other) = SomebodyElse::new() else { return };
+    serves(
+        || other.child_command(&["serve"]),
+        End::Asked,
+        |server| {
+            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+            assert!(status.contains("Uid:\t12345\t"), "{status}");
+        },
+    );
+    serves(|| other.child_command(&["serve-twice"]), End::Asked, nothing);
+    fails(|| other.child_command(&["sleep"]), ErrorKind::NotReady, &[]);
+}
+
+/// The kernel shows nobody but root what is in such a process.
+#[test]
+fn one_with_file_capabilities() {
+    let Some(other) = SomebodyElse::new() else { return };
+    let capable = other.home().join("capable");
+    fs::copy(child_path(), &capable).unwrap();
+    let setcap = Command::new("setcap").arg("cap_net_bind_service+ep").arg(&capable).output();
+    if !setcap.is_ok_and(|output| output.status.success()) {
+        return skip("`setcap` is missing, or may not do it").unwrap_or_default();
+    }
+    let registry = other.home().join("registry");
+    let role = ["start-and-stop", registry.to_str().unwrap(), capable.to_str().unwrap()];
+    let mut child = TestChild::spawn(other.child_command(&role));
+    let pid = child.line().unwrap().parse().unwrap();
+    let look = child.line().unwrap();
+    let stopped = child.line().unwrap();
+    child.finish();
+    assert_eq!((look.as_str(), stopped.as_str()), ("not readable", "forced: false, 0 leased"));
+    assert!(!lives(pid));
+}
+
+#[test]
+fn what_cannot_be_killed_is_named_and_keeps_its_port() {
+    let Some(other) = SomebodyElse::new() else { return };
+    let setpriv = other.setuid_setpriv();
+    let registry = other.home().join("registry");
+    let role = ["unstoppable", registry.to_str().unwrap(), setpriv.to_str().unwrap()];
+    let mut child = TestChild::spawn(other.child_command(&role));
+    let pid: u32 = child.line().unwrap().parse().unwrap();
+    let error = child.line().unwrap();
+    let again = child.line().unwrap();
+    let leased = child.line().unwrap();
+    child.finish();
+    let watchdog_has_it = lives(pid); // and `leased` was said after the lease was dropped
+    signal("KILL", pid);
+    assert!(error.starts_with("NotStopped: failed to stop server `setpriv` on port"), "{error}");
+    assert!(error.contains(&format!("process {pid} (child)")), "{error}");
+    assert_eq!((again.as_str(), leased.as_str()), ("Exited", "1 leased"));
+    assert!(watchdog_has_it);
+}
