@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use portlease::Server;
 use support::{OwnRegistry, child_command};
@@ -36,6 +37,7 @@ fn starts_and_stops_leave_nothing_behind() {
         told.stop().unwrap();
         drop(reported);
         Server::builder(child_command(&["no such role"])).env_port("PORT").start().unwrap_err();
+        Server::builder(Command::new("/no/such-server")).env_port("PORT").start().unwrap_err();
         own.request().lease_block(3).unwrap();
     };
     cycle();
