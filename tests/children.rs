@@ -294,22 +294,19 @@ fn one_that_ignores_sigterm() {
 
 #[test]
 fn one_that_starts_a_worker() {
-    serves(
-        || child_command(&["serve-twice"]),
-        End::Asked,
-        |server| {
-            assert!(lives(announced(server, "WORKER")));
-        },
-    );
-    serves(
-        || child_command(&["serve-twice"]),
-        End::Asked,
-        |server| {
-            signal("KILL", server.pid());
-            server.wait(DEADLINE).unwrap().unwrap();
-            assert!(lives(announced(server, "WORKER")));
-        },
-    );
+    let twice = || child_command(&["serve-twice"]);
+    serves(twice, End::Asked, |server| assert!(lives(announced(server, "WORKER"))));
+    serves(twice, End::Asked, |server| {
+        signal("KILL", server.pid());
+        server.wait(DEADLINE).unwrap().unwrap();
+        assert!(lives(announced(server, "WORKER")));
+    });
+    // It has its part of the grace when the server itself, whose pid `$$` is, is gone already.
+    let tidies = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo tidied; exit";
+    let worker = format!("(trap '{tidies}' TERM; echo WORKER=1; while :; do sleep 1; done)");
+    let script = format!("{worker} & exec \"$0\" serve");
+    let stopped = serves(|| shell(&script), End::Asked, |server| _ = announced(server, "WORKER"));
+    assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
 /// The output never ends by itself. Each holder is in its place before the script goes on: `$(...)`
@@ -425,14 +422,11 @@ fn stop(pid: u32) {
 #[test]
 fn one_that_is_stopped_by_a_signal() {
     serves(|| child_command(&["serve"]), End::Asked, |server| stop(server.pid()));
-    serves(
-        || child_command(&["serve-twice"]),
-        End::Asked,
-        move |server| {
-            stop(announced(server, "WORKER"));
-            stop(server.pid());
-        },
-    );
+    let twice = || child_command(&["serve-twice"]);
+    serves(twice, End::Asked, |server| {
+        stop(announced(server, "WORKER"));
+        stop(server.pid());
+    });
     let stubborn = "trap '' TERM; exec \"$0\" serve";
     serves(|| shell(stubborn), End::Killed, |server| stop(server.pid()));
     fails(|| shell("kill -STOP $$"), ErrorKind::NotReady, &[]);
@@ -484,14 +478,11 @@ fn one_whose_working_directory_is_missing() {
 #[test]
 fn one_of_another_user() {
     let Some(other) = SomebodyElse::new() else { return };
-    serves(
-        || other.child_command(&["serve"]),
-        End::Asked,
-        |server| {
-            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-            assert!(status.contains("Uid:\t12345\t"), "{status}");
-        },
-    );
+    let serve = || other.child_command(&["serve"]);
+    serves(serve, End::Asked, |server| {
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        assert!(status.contains("Uid:\t12345\t"), "{status}");
+    });
     serves(|| other.child_command(&["serve-twice"]), End::Asked, nothing);
     fails(|| other.child_command(&["sleep"]), ErrorKind::NotReady, &[]);
 }
