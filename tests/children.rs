@@ -309,21 +309,30 @@ fn one_that_starts_a_worker() {
     assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
-/// The output never ends by itself. Each holder is in its place before the script goes on: `$(...)`
+/// The output never ends by itself. The holder is in its place before the script goes on: `$(...)`
 /// waits until it has another output.
+fn pipes_are_held_by(start: &str) {
+    let holder = format!(": \"$({start} sh -c 'echo; exec sleep 1000 >&2' &)\"");
+    serves(|| shell(&format!("{holder}; exec \"$0\" serve")), End::Either, nothing);
+    fails(|| shell(&format!("{holder}; exit 1")), ErrorKind::Exited, &["status: 1"]);
+    fails(|| shell(&format!("{holder}; exec sleep 1000")), ErrorKind::NotReady, &[]);
+}
+
 #[test]
 fn one_whose_grandchild_holds_the_pipes() {
-    for holder in [
-        ": \"$(sh -c 'echo; exec sleep 1000 >&2' &)\"",
-        ": \"$(setsid sh -c 'echo; exec sleep 1000 >&2' &)\"",
-        // Nothing ties this one to the server, and nothing ends it: it is not waited for.
-        ": \"$(env -i PORTLEASE_TEST_STRANGER=\"$PORTLEASE_TEST_CHILD\" \
-            setsid sh -c 'echo; exec sleep 1000 >&2' &)\"",
-    ] {
-        serves(|| shell(&format!("{holder}; exec \"$0\" serve")), End::Either, nothing);
-        fails(|| shell(&format!("{holder}; exit 1")), ErrorKind::Exited, &["status: 1"]);
-        fails(|| shell(&format!("{holder}; exec sleep 1000")), ErrorKind::NotReady, &[]);
-    }
+    pipes_are_held_by("");
+}
+
+#[test]
+fn one_whose_grandchild_holds_the_pipes_in_another_session() {
+    pipes_are_held_by("setsid");
+}
+
+/// Nothing ties this one to the server any more, and nothing ends it: it is not waited for.
+#[test]
+fn one_that_leaves_the_pipes_to_a_stranger() {
+    let mark = "PORTLEASE_TEST_STRANGER=\"$PORTLEASE_TEST_CHILD\"";
+    pipes_are_held_by(&format!("env -i {mark} setsid"));
 }
 
 /// Each generation lives for some milliseconds, ignores SIGTERM, and starts the next one.
@@ -381,9 +390,10 @@ fn one_that_leaves_a_daemon_and_ends_later() {
     for environment in ["inherited", "bare"] {
         let command = || child_command(&["daemon", "stays", environment]);
         serves(command, End::Either, |server| {
+            let daemon = announced(server, "DAEMON");
             server.signal(Signal::Kill).unwrap();
             server.wait(DEADLINE).unwrap().unwrap();
-            assert_eq!(who_answers(server), announced(server, "DAEMON"));
+            assert_eq!(who_answers(server), daemon);
         });
     }
 }

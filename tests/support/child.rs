@@ -30,6 +30,7 @@ fn main() {
             serve(env::var("PORT").unwrap().parse().unwrap());
         }
         ["serve-orphaned", parent, port] => {
+            say("waiting");
             while parent_id().to_string() == parent {
                 thread::sleep(Duration::from_millis(2));
             }
@@ -157,16 +158,20 @@ fn daemonize(way: &str, environment: &str) {
     let mut daemon = Command::new("setsid");
     daemon.arg(own_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match way {
-        "ends-first" => daemon.args(["serve-orphaned", &process::id().to_string(), &port]),
-        _ => daemon.args(["serve", &port]),
-    };
+        "ends-first" => {
+            daemon.args(["serve-orphaned", &process::id().to_string(), &port]);
+            daemon.stdout(Stdio::piped());
+        }
+        _ => _ = daemon.args(["serve", &port]),
+    }
     if environment == "bare" {
         let mark = "PORTLEASE_TEST_CHILD";
         daemon.env_clear().env(mark, env::var_os(mark).unwrap());
     }
-    let daemon = daemon.spawn().unwrap();
+    let mut daemon = daemon.spawn().unwrap();
     say(format_args!("DAEMON={}", daemon.id())); // `setsid` becomes it
-    if way == "ends-first" {
+    if let Some(stdout) = daemon.stdout.take() {
+        BufReader::new(stdout).read_line(&mut String::new()).unwrap();
         return;
     }
     let addr = (Ipv4Addr::LOCALHOST, port.parse().unwrap());
