@@ -450,7 +450,13 @@ fn one_that_cannot_be_executed() {
         path
     };
     let cannot = |program: &std::path::Path, texts| {
-        fails(|| Command::new(program), ErrorKind::Spawn, texts);
+        let make = || {
+            let mut command = Command::new(program);
+            // A directory in it that may not be read would be another error.
+            command.env("PATH", "/bin:/usr/bin");
+            command
+        };
+        fails(make, ErrorKind::Spawn, texts);
     };
     cannot(
         "/no/such-server".as_ref(),
