@@ -312,7 +312,7 @@ fn daemon(advice: &str, mut make: impl FnMut(u16, &Path) -> Command + Send + 'st
         Err(error) => {
             let text = error.to_string();
             println!("{text}");
-            assert!(text.contains(" went into the background on port "), "{text}");
+            assert!(text.contains(" made itself a daemon on port "), "{text}");
             assert!(text.contains(advice), "{text}");
         }
         Ok(server) => drop(server.stop().unwrap()),

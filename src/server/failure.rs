@@ -37,7 +37,16 @@ pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> E
              `env!(\"CARGO_BIN_EXE_{}\")`)",
             program.to_string_lossy()
         ),
+        (io::ErrorKind::NotFound, None) if Path::new(program).exists() => {
+            "; it is there, but not the interpreter that its first line names, or its loader"
+                .to_owned()
+        }
         (io::ErrorKind::NotFound, None) => "; there is no such program".to_owned(),
+        (io::ErrorKind::PermissionDenied, _) if in_path => {
+            "; it may not be executed, or it is not in PATH, of which some directory may not be \
+             searched"
+                .to_owned()
+        }
         (io::ErrorKind::PermissionDenied, _) => "; it may not be executed".to_owned(),
         _ => String::new(),
     };
@@ -67,7 +76,7 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
     let hint = programs.into_iter().find_map(|program| daemon::foreground(&program));
     let hint = hint.unwrap_or("most servers have an option for that");
     let message = format!(
-        "server `{name}` went into the background{}: its own process ended (exit status: 0) and left \
+        "server `{name}` made itself a daemon{}: its own process ended (exit status: 0) and left \
          {}, which is stopped now; run it in the foreground: {hint}",
         on_port(port),
         described(left).join(", ")

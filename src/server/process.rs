@@ -150,6 +150,13 @@ impl Process {
         left
     }
 
+    /// Whether somebody of its group lives beside the watchdog.
+    pub(super) fn group_lives(&self) -> bool {
+        let members = self.group().map(sys::group_members);
+        let members = members.and_then(Result::ok).unwrap_or_default();
+        members.iter().any(|entry| Some(entry.id.pid) != self.watchdog())
+    }
+
     /// Sends a signal to the child alone.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         // Not reaped by us, its number is still its own; unless somebody else reaped it.

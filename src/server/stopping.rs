@@ -1,8 +1,9 @@
 //! How servers are ended: what `stop` decides, done, for one or for many at once.
 //!
 //! One look at all processes serves all servers. A server is gone when nobody of its group lives,
-//! nobody who descends from it, and nobody who carries its cookie.
+//! nobody who descends from it, and nobody who shows another sign of it.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -74,8 +75,15 @@ impl Stopping {
 
     /// Looks who is left of `all` processes, and does what is due. `Err`: how long there is nothing
     /// more to do, unless one of [`waits_for`](Stopping::waits_for) ends.
-    fn step(&mut self, all: Option<&[ProcessEntry]>) -> Result<Result<Gone, Left>, Duration> {
-        self.left = self.process.left(all, !self.output.has_ended(Duration::ZERO));
+    ///
+    /// After the sweep, a look at the group will do, which takes 0.1 ms instead of 1 ms: nobody was
+    /// left before, and nobody has the output open.
+    fn step(&mut self, all: &Processes) -> Result<Result<Gone, Left>, Duration> {
+        let output_is_open = !self.output.has_ended(Duration::ZERO);
+        let just_swept = self.sent == Sent::Sweep && self.left.is_empty() && !output_is_open;
+        if !just_swept || self.process.group_lives() {
+            self.left = self.process.left(all.get(), output_is_open);
+        }
         let since = self.sent_at.elapsed();
         match stop::next(!self.left.is_empty(), self.sent, since, self.grace) {
             Step::Terminate => {
@@ -148,15 +156,25 @@ impl Stopping {
     }
 }
 
+/// All processes, as one look shows them, if anybody needs it.
+#[derive(Debug, Default)]
+struct Processes(OnceCell<Option<Vec<ProcessEntry>>>);
+
+impl Processes {
+    fn get(&self) -> Option<&[ProcessEntry]> {
+        self.0.get_or_init(|| sys::processes().ok()).as_deref()
+    }
+}
+
 /// Ends all of them at the same time, and says of each, in their order, how it went.
 pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
     let mut servers: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
     loop {
-        let all = sys::processes().ok();
+        let all = Processes::default();
         let mut pause = None;
         let mut waits_for = Vec::new();
         for (server, outcome) in servers.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
-            match server.step(all.as_deref()) {
+            match server.step(&all) {
                 Ok(done) => *outcome = Some(done),
                 Err(time) => {
                     pause = Some(pause.map_or(time, |pause: Duration| pause.min(time)));

@@ -31,9 +31,9 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 pub(crate) use linux::{ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports};
 pub(crate) use pidfd::{signal_exactly, wait_for_exit};
 pub(crate) use process::{
-    ProcessEntry, ProcessId, boot_id, can_write_to, has_socket, inode, is_same_program,
-    process_arguments, process_name, process_namespaces, process_start, process_uid,
-    process_variable, processes,
+    ProcessEntry, ProcessId, boot_id, can_write_to, group_members, has_socket, inode,
+    is_same_program, process_arguments, process_name, process_namespaces, process_start,
+    process_uid, process_variable, processes,
 };
 pub(crate) use sockets::{Protocol, SocketEntry, State, Wanted, listeners, sockets};
 pub(crate) use unix::{

@@ -91,6 +91,13 @@ fn kill(target: libc::pid_t, signal: Signal) -> io::Result<()> {
     }
 }
 
+/// The process group of a process.
+pub(super) fn group_of(pid: u32) -> Option<u32> {
+    // SAFETY: `getpgid` takes an integer and touches no memory of ours.
+    let group = unsafe { libc::getpgid(pid_of(pid)?) };
+    u32::try_from(group).ok()
+}
+
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: `geteuid` takes nothing and always succeeds.
     unsafe { libc::geteuid() }
