@@ -78,7 +78,53 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As the kernel prints an address.
+    fn printed(address: SocketAddr) -> String {
+        let bytes = match address.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let words = bytes.chunks(4).map(|word| <[u8; 4]>::try_from(word).unwrap_or_default());
+        let words: String = words.map(|it| format!("{:08X}", u32::from_ne_bytes(it))).collect();
+        format!("{words}:{:04X}", address.port())
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_kernel_prints_is_read(
+            local: SocketAddr,
+            remote: SocketAddr,
+            queue: u32,
+            uid: u32,
+            inode: u32,
+            name in "[ -~]{0,20}",
+        ) {
+            // What belongs to an IPv6 address beside it is not printed.
+            let bare = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
+            let line = format!(
+                "  12: {} {} 0A 00000000:{queue:08X} 00:00000000 00000000 {uid:>5} 0 {inode} {name}",
+                printed(local), printed(remote),
+            );
+            let expected = SocketEntry {
+                protocol: Protocol::Tcp, state: State::Listen, local: bare(local),
+                remote: bare(remote), inode, uid, only_v6: None, queue,
+            };
+            prop_assert_eq!(parse(&line, Protocol::Tcp), Some(expected));
+        }
+
+        #[test]
+        fn any_line_is_survived(
+            line in "[ 0-9A-F:é]{0,200}",
+            fields in prop::collection::vec("[0-9A-F]{0,33}(:[0-9A-F]{0,5})?", 0..14),
+        ) {
+            let _ = parse(&line, Protocol::Tcp);
+            let _ = parse(&fields.join(" "), Protocol::Udp);
+        }
+    }
 
     fn check(line: &str, protocol: Protocol, expected: Option<(State, &str, &str, u32, u32, u32)>) {
         let found = parse(line, protocol).map(|it| {

@@ -223,4 +223,32 @@ mod tests {
             }
         }
     }
+
+    /// `ulimit -n 4096; cargo test --release --lib -- --ignored --nocapture what_a_look_costs`
+    #[test]
+    #[ignore = "prints figures"]
+    #[allow(clippy::print_stdout)] // that is what it is for
+    fn what_a_look_costs() {
+        for count in [10, 2_000] {
+            let listeners: Result<Vec<_>, _> =
+                (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+            let Ok(listeners) = listeners else { return println!("`ulimit -n 4096`") };
+            let port = listeners[count / 2].local_addr().expect("address").port();
+            let one = on(port, true);
+            let all = Wanted { listening: true, port: None };
+            for (way, look) in &WAYS[1..] {
+                for (what, wanted) in [("one port", one), ("all", all)] {
+                    let mut times: Vec<_> = (0..100)
+                        .map(|_| {
+                            let start = std::time::Instant::now();
+                            assert!(!look(wanted).expect(way).is_empty());
+                            start.elapsed()
+                        })
+                        .collect();
+                    times.sort_unstable();
+                    println!("{count:>5} listeners, {way}, {what}: {:?}", times[50]);
+                }
+            }
+        }
+    }
 }
