@@ -123,37 +123,6 @@ impl Server {
     }
 
     fn start(config: Config, lease: Option<Lease>) -> Result<Server> {
-        let lease = match (&config.way, lease) {
-            (None, _) => {
-                return Err(invalid(
-                    "nothing says how the server gets its port: use `env_port(\"PORT\")` or \
-                     `report_port()`, or `Server::with` for a port in its arguments; for a program \
-                     whose port is fixed, `Server::with(|_| command).lease(lease)`",
-                ));
-            }
-            (Some(Way::Report), None) => None,
-            (Some(Way::Report), Some(_)) => {
-                return Err(invalid(
-                    "a server that reports its port chooses it itself: use either `report_port()` \
-                     or `lease(..)`",
-                ));
-            }
-            (Some(Way::Variable(name)), _) if name.is_empty() || name.contains(['=', '\0']) => {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("`env_port({name:?})`: no environment variable can have that name"),
-                ));
-            }
-            (Some(_), Some(lease)) => Some(lease),
-            (Some(_), None) => {
-                let request = Lease::builder();
-                let request = match &config.name {
-                    Some(name) => request.label(name),
-                    None => request,
-                };
-                Some(request.lease()?)
-            }
-        };
         let mut server = Server { config, lease, running: None };
         server.launch()?;
         Ok(server)
@@ -425,8 +394,4 @@ fn not_running() -> Error {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Server;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::Signal;
 
@@ -176,8 +176,41 @@ impl ServerBuilder {
     ///
     /// After an error, nothing of the server is left, unless the message says what would not go.
     pub fn start(self) -> Result<Server> {
-        Server::start(self.config, self.lease)
+        let lease = lease_for(&self.config, self.lease)?;
+        Server::start(self.config, lease)
     }
+}
+
+/// The lease that a server needs for its way: the one that was `given`, or one that is taken now.
+fn lease_for(config: &Config, given: Option<Lease>) -> Result<Option<Lease>> {
+    match (&config.way, given) {
+        (None, _) => Err(invalid(
+            "nothing says how the server gets its port: use `env_port(\"PORT\")` or \
+             `report_port()`, or `Server::with` for a port in its arguments; for a program \
+             whose port is fixed, `Server::with(|_| command).lease(lease)`",
+        )),
+        (Some(Way::Report), None) => Ok(None),
+        (Some(Way::Report), Some(_)) => Err(invalid(
+            "a server that reports its port chooses it itself: use either `report_port()` or \
+             `lease(..)`",
+        )),
+        (Some(Way::Variable(name)), _) if name.is_empty() || name.contains(['=', '\0']) => Err(
+            invalid(format!("`env_port({name:?})`: no environment variable can have that name")),
+        ),
+        (Some(_), Some(lease)) => Ok(Some(lease)),
+        (Some(_), None) => {
+            let request = Lease::builder();
+            let request = match &config.name {
+                Some(name) => request.label(name),
+                None => request,
+            };
+            request.lease().map(Some)
+        }
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
 }
 
 impl fmt::Debug for Launch {

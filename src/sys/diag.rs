@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
-use super::sockets::{Family, LISTEN, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
+use super::socket::{Family, LISTEN, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_SKV6ONLY: u16 = 11;

@@ -13,6 +13,7 @@ mod linux;
 mod pidfd;
 mod proc_net;
 mod process;
+mod socket;
 mod sockets;
 mod unix;
 
@@ -22,7 +23,7 @@ pub use unix::Signal;
 #[cfg(fuzzing)]
 pub fn fuzz_kernel_tables(bytes: &[u8]) {
     let _ = process::Stat::parse(bytes);
-    for protocol in [sockets::Protocol::Tcp, sockets::Protocol::Udp] {
+    for protocol in [socket::Protocol::Tcp, socket::Protocol::Udp] {
         let _ = diag::sockets_in(bytes, protocol);
         let _ = std::str::from_utf8(bytes).map(|line| proc_net::parse(line, protocol));
     }
@@ -35,7 +36,8 @@ pub(crate) use process::{
     is_same_program, process_arguments, process_name, process_namespaces, process_start,
     process_uid, process_variable, processes,
 };
-pub(crate) use sockets::{Protocol, SocketEntry, State, Wanted, listeners, sockets};
+pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
+pub(crate) use sockets::{listeners, sockets};
 pub(crate) use unix::{
     create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
     is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,

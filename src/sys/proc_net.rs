@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::sockets::{Family, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
+use super::socket::{Family, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
 
 /// The kernel's lines have at most 150 bytes for TCP and 200 for IPv6.
 const MAX_LINE: u64 = 512;
