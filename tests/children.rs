@@ -151,7 +151,7 @@ fn serves(
             };
             let builder = builder.start_timeout(DEADLINE).stop_grace(grace);
             let mut server = builder.start().unwrap();
-            let answering = who_answers(&server);
+            let answering = who_answers(server.addr());
             assert!(traces.processes().contains(&server.pid()), "a server without its mark");
             meanwhile(&mut server);
             let stopped = if stop {
@@ -391,7 +391,7 @@ fn one_that_leaves_a_daemon_and_ends_later() {
             let daemon = announced(server, "DAEMON");
             server.signal(Signal::Kill).unwrap();
             server.wait(DEADLINE).unwrap().unwrap();
-            assert_eq!(who_answers(server), daemon);
+            assert_eq!(who_answers(server.addr()), daemon);
         });
     }
 }
@@ -407,7 +407,7 @@ fn one_that_calls_setsid() {
     };
     let child = child_path().to_str().unwrap().to_owned();
     let leads = |server: &mut Server| {
-        assert_eq!(who_answers(server), server.pid());
+        assert_eq!(who_answers(server.addr()), server.pid());
         let (group, session) = (&stat(server.pid()).unwrap()[2], &stat(server.pid()).unwrap()[3]);
         assert_eq!((group, session), (&server.pid().to_string(), &server.pid().to_string()));
     };

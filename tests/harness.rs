@@ -1,100 +1,257 @@
-//! The harness is killed: no server is left, and its port is leased until it is gone.
+//! The harness ends, in whatever way: no server is left, and its port is leased until it is gone.
 
 mod support;
 
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portlease::Holder;
-use support::{OwnRegistry, TestChild, child_command, eventually, processes_with};
+use support::{
+    MARK, OwnRegistry, TestChild, child_command, child_path, eventually, lives, nothing_is_left,
+    signal, skip, state, unique_mark, who_answers,
+};
 
-const MARK: &str = "PORTLEASE_TEST_MARK";
-
-/// A harness whose whole offspring can be found by its environment.
-fn harness(own: &OwnRegistry, way: &str, mark: &str) -> Command {
-    let mut command = child_command(&["harness", &own.arg(), way]);
-    command.env(MARK, mark).stderr(Stdio::null());
-    command
+/// A program that starts a server as a test would: `harness` in `support/child.rs`.
+struct Harness {
+    own: OwnRegistry,
+    mark: String,
+    /// The harness, or the terminal that it runs in.
+    child: TestChild,
 }
 
-/// Waits until nothing of a killed harness is left; meanwhile its port must be leased.
-fn nothing_is_left(own: &OwnRegistry, mark: &str) {
-    eventually("nothing of the harness is left", || {
-        // In this order: whoever is seen below was there above, when it had to be leased.
-        let leased = own.registry.list().unwrap();
-        let left = processes_with(MARK, mark);
-        assert!(left.is_empty() || !leased.is_empty(), "{left:?} are left without a lease");
-        // Who is ending has lost its environment already, and may not have closed its files yet.
-        left.is_empty() && leased.is_empty()
-    });
+/// What a harness says once its server is ready.
+struct Serving {
+    harness: u32,
+    server: u32,
+    port: u16,
 }
 
-fn unique_mark() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+/// What a shell in a terminal runs, to be found by its mark. The shell itself is not: it may end at
+/// any time.
+const RUN: &str = "env \"$HARNESS_MARK\" \"$HARNESS\" harness tidy sleep";
+
+impl Harness {
+    fn new(way: &str, fate: &str) -> Harness {
+        Harness::marked(child_command(&["harness", way, fate]))
+    }
+
+    fn marked(mut command: Command) -> Harness {
+        let mark = unique_mark();
+        command.env(MARK, &mark);
+        Harness::spawn(command, mark)
+    }
+
+    /// `None`: not possible here, and the reason was printed.
+    fn in_terminal(script: &str) -> Option<Harness> {
+        if Command::new("script").arg("--version").output().is_err() {
+            return skip("needs `script`, for a terminal");
+        }
+        let mark = unique_mark();
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+        command.env("SHELL", "/bin/sh").env("HARNESS", child_path());
+        command.env("HARNESS_MARK", format!("{MARK}={mark}"));
+        Some(Harness::spawn(command, mark))
+    }
+
+    fn spawn(mut command: Command, mark: String) -> Harness {
+        let own = OwnRegistry::new();
+        own.lend_to(&mut command);
+        // If it leaves a core, then there.
+        command.current_dir(own.dir.path()).env("PORTLEASE_TEST_TIDY", own.dir.path());
+        command.stderr(Stdio::null());
+        let child = TestChild::spawn(command);
+        Harness { own, mark, child }
+    }
+
+    fn serving(&mut self) -> Serving {
+        let words = self.child.line_after("serving ");
+        let mut words = words.split(' ');
+        let mut word = || words.next().unwrap();
+        Serving {
+            harness: word().parse().unwrap(),
+            server: word().parse().unwrap(),
+            port: word().parse().unwrap(),
+        }
+    }
+
+    /// Waits until the server was asked to end, lets it, and waits until nothing is left. The port
+    /// is leased until then, and free afterwards. How the child ended.
+    fn ends(&mut self, Serving { server, port, .. }: &Serving, once_asked: &str) -> String {
+        let dir = self.own.dir.path();
+        eventually("the server is asked to end", || dir.join("asked").exists());
+        if !once_asked.is_empty() {
+            signal(once_asked, self.child.id());
+        }
+        let mut looks = 0;
+        eventually("it was looked at often enough", || {
+            // In this order: whoever lives below lived above, when the port had to be leased.
+            let leased = self.leased();
+            assert!(
+                leased == [*port] || !lives(*server),
+                "it lives, and only {leased:?} is leased"
+            );
+            looks += 1;
+            looks == 20
+        });
+        fs::write(dir.join("may-end"), "").unwrap();
+        let status = self.child.wait().unwrap().to_string();
+        nothing_is_left(&self.own, &self.mark);
+        // The port went without being released: it rests, but an exact lease gets it.
+        drop(self.own.request().exact(*port).wait(Duration::ZERO).lease().unwrap());
+        status
+    }
+
+    fn leased(&self) -> Vec<u16> {
+        self.own.registry.list().unwrap().iter().map(Holder::port).collect()
+    }
+
+    fn kill(mut self) {
+        Child::kill(&mut self.child).unwrap();
+        self.child.wait().unwrap();
+        nothing_is_left(&self.own, &self.mark);
+    }
 }
 
-/// From before its first spawn to after the server is ready: at a different microsecond each time.
-#[test]
-fn killed_at_any_moment_of_the_start() {
-    let kills = std::env::var("PORTLEASE_TEST_KILLS").map_or(300, |kills| kills.parse().unwrap());
-    // How long a whole start takes on this machine, now.
-    let own = OwnRegistry::new();
+/// Kills harnesses at a different microsecond each time, spread evenly over what they do after
+/// `begin`, and a bit more. The kill has to hit the phase `during` now and then, before `end`.
+fn killed_at_any_moment(
+    (way, fate): (&str, &str),
+    kills: u32,
+    begin: fn(&mut Harness),
+    [during, end]: [&str; 2],
+) {
+    // How long the whole takes on this machine, now.
+    let mut harness = Harness::new(way, fate);
+    begin(&mut harness);
     let start = Instant::now();
-    let mark = unique_mark();
-    let mut child = TestChild::spawn(harness(&own, "polite", &mark));
-    while !child.line().expect("the harness failed").starts_with("serving") {}
-    let whole_start = start.elapsed();
-    child.kill();
-    nothing_is_left(&own, &mark);
+    harness.child.line_after(end);
+    let whole = start.elapsed();
+    harness.kill();
 
-    let (before, during) = (AtomicU32::new(0), AtomicU32::new(0));
+    let last_words = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         for worker in 0..4 {
-            let (before, during) = (&before, &during);
+            let last_words = &last_words;
             scope.spawn(move || {
                 for kill in (worker..kills).step_by(4) {
-                    let own = OwnRegistry::new();
-                    let mark = unique_mark();
-                    let mut child = TestChild::spawn(harness(&own, "polite", &mark));
-                    // Spread evenly, in an order that does not follow the load of the machine.
+                    let mut harness = Harness::new(way, fate);
+                    begin(&mut harness);
+                    // In an order that does not follow the load of the machine.
                     let share = f64::from(kill * 97 % kills) / f64::from(kills);
-                    thread::sleep(whole_start.mul_f64(share * 1.5));
-                    std::process::Child::kill(&mut child).unwrap();
+                    thread::sleep(whole.mul_f64(share * 1.5));
+                    Child::kill(&mut harness.child).unwrap();
                     let mut said = String::new();
-                    while let Some(line) = child.line() {
+                    while let Some(line) = harness.child.line() {
                         said = line;
                     }
-                    match said.split(' ').next() {
-                        Some("serving") => {}
-                        Some("leased") => _ = during.fetch_add(1, Ordering::Relaxed),
-                        _ => _ = before.fetch_add(1, Ordering::Relaxed),
-                    }
-                    child.wait().unwrap();
-                    nothing_is_left(&own, &mark);
+                    let word = said.split(' ').next().unwrap().to_owned();
+                    *last_words.lock().unwrap().entry(word).or_insert(0) += 1;
+                    harness.kill();
                 }
             });
         }
     });
-    let (before, during) = (before.into_inner(), during.into_inner());
-    println!("{kills} kills: {before} before the lease, {during} before the server was ready");
-    assert!(during > 0, "no kill hit the start");
+    let last_words = last_words.into_inner().unwrap();
+    println!("{kills} kills, by the last that was said: {last_words:?}");
+    assert!(last_words.contains_key(during), "no kill hit it");
+}
+
+fn kills() -> u32 {
+    std::env::var("PORTLEASE_TEST_KILLS").map_or(300, |kills| kills.parse().unwrap())
+}
+
+/// From before its first spawn to after the server is ready.
+#[test]
+fn killed_at_any_moment_of_the_start() {
+    killed_at_any_moment(("polite", "sleep"), kills(), |_| {}, ["leased", "serving"]);
+}
+
+/// Through all its steps: to ask, to wait, to kill, to sweep, to release.
+#[test]
+fn killed_at_any_moment_of_the_stop() {
+    let begin = |harness: &mut Harness| {
+        harness.serving();
+        harness.child.go();
+    };
+    let way = ("briefly stubborn", "stop");
+    killed_at_any_moment(way, kills() / 5, begin, ["stopping", "stopped"]);
+}
+
+/// How it ends, what makes it, what is done to it once the server was asked to end, and its status.
+#[test]
+fn whatever_ends_the_harness_ends_its_server() {
+    let cases = [
+        ("return", "go", "", "exit status: 0"),
+        ("exit", "go", "", "exit status: 7"),
+        ("abort", "go", "", "signal: 6"),
+        ("panic", "go", "", "exit status: 101"),
+        ("panic on a thread", "go", "", "exit status: 0"),
+        ("sleep", "KILL", "", "signal: 9"),
+        ("sleep", "TERM", "", "signal: 15"),
+        ("sleep", "INT", "", "signal: 2"),
+        ("sleep", "HUP", "", "signal: 1"),
+        ("stop", "go", "KILL", "signal: 9"),
+        ("stop", "go", "TERM", "signal: 15"),
+    ];
+    thread::scope(|scope| {
+        for (fate, by, once_asked, expected) in cases {
+            scope.spawn(move || {
+                let mut harness = Harness::new("tidy", fate);
+                let serving = harness.serving();
+                match by {
+                    "go" => harness.child.go(),
+                    by => signal(by, serving.harness),
+                }
+                let status = harness.ends(&serving, once_asked);
+                assert!(status.starts_with(expected), "{fate} by {by}: {status}");
+            });
+        }
+    });
+}
+
+#[test]
+fn ctrl_c_in_a_terminal() {
+    let Some(mut harness) = Harness::in_terminal(&format!("exec {RUN}")) else { return };
+    let serving = harness.serving();
+    harness.child.write("\x03");
+    assert_eq!(harness.ends(&serving, ""), "exit status: 130");
+}
+
+/// It stops the harness, and not its server, which is in a group of its own.
+#[test]
+fn ctrl_z_in_a_terminal_which_is_closed_then() {
+    for closed_while_stopped in [true, false] {
+        // With job control: the kernel stops nobody whom no shell could continue.
+        let Some(mut harness) = Harness::in_terminal("exec sh -i") else { return };
+        harness.child.write(&format!("{RUN}\n"));
+        let serving = harness.serving();
+        let pid = who_answers(("127.0.0.1", serving.port));
+        harness.child.write("\x1a");
+        eventually("it is stopped", || state(serving.harness) == Some('T'));
+        assert_eq!(who_answers(("127.0.0.1", serving.port)), pid);
+        if !closed_while_stopped {
+            harness.child.write("fg\n");
+            eventually("it is continued", || state(serving.harness) != Some('T'));
+            assert_eq!(who_answers(("127.0.0.1", serving.port)), pid);
+        }
+        assert!(lives(serving.harness));
+        Child::kill(&mut harness.child).unwrap();
+        harness.ends(&serving, "");
+    }
 }
 
 #[test]
 fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed() {
-    let own = OwnRegistry::new();
-    let mark = unique_mark();
-    let mut child = TestChild::spawn(harness(&own, "stubborn", &mark));
-    while !child.line().expect("the harness failed").starts_with("serving") {}
-    let leased: Vec<_> = own.registry.list().unwrap().iter().map(Holder::port).collect();
-    child.kill();
-    assert_eq!(own.registry.list().unwrap().iter().map(Holder::port).collect::<Vec<_>>(), leased);
-    nothing_is_left(&own, &mark);
-    // The port went without being released: it rests, but an exact lease gets it.
-    drop(own.request().exact(leased[0]).wait(Duration::ZERO).lease().unwrap());
+    let mut harness = Harness::new("stubborn", "sleep");
+    let Serving { port, .. } = harness.serving();
+    Child::kill(&mut harness.child).unwrap();
+    assert_eq!(harness.leased(), [port]);
+    harness.kill();
 }
 
 /// The watchdog asks before it kills, whatever its PATH is. (A server that is stopped by a signal
@@ -102,18 +259,14 @@ fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed() {
 #[test]
 fn an_orphan_gets_time_to_tidy_up() {
     for path in [None, Some("/nowhere")] {
-        let own = OwnRegistry::new();
-        let mark = unique_mark();
-        let tidied = own.dir.path().join("tidied");
-        let mut command = harness(&own, "tidy", &mark);
-        command.env("PORTLEASE_TEST_TIDY", &tidied);
+        let mut command = child_command(&["harness", "tidy", "sleep"]);
         if let Some(path) = path {
             command.env("PATH", path);
         }
-        let mut child = TestChild::spawn(command);
-        while !child.line().expect("the harness failed").starts_with("serving") {}
-        child.kill();
-        nothing_is_left(&own, &mark);
-        assert!(tidied.exists(), "PATH: {path:?}");
+        let mut harness = Harness::marked(command);
+        let serving = harness.serving();
+        Child::kill(&mut harness.child).unwrap();
+        harness.ends(&serving, "");
+        assert!(harness.own.dir.path().join("tidied").exists(), "PATH: {path:?}");
     }
 }

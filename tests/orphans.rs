@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use portlease::{Server, orphans, reap};
 use support::{
-    TestChild, child_command, child_path, eventually, in_own_pid_namespace, lives, processes_with,
+    MARK, TestChild, child_command, child_path, eventually, in_own_pid_namespace, lives,
+    processes_with,
 };
-
-const MARK: &str = "PORTLEASE_TEST_MARK";
 
 /// A harness with a server that left the group, by way of `script`; and the server's pid.
 fn harness(script: &str) -> (TestChild, u32) {

@@ -22,7 +22,7 @@ fn a_leased_port_by_an_environment_variable() {
     assert_eq!(server.addr().to_string(), format!("127.0.0.1:{port}"));
     assert_eq!(server.url("/a"), format!("http://127.0.0.1:{port}/a"));
     assert_eq!(server.url("a"), server.url("/a"));
-    assert_eq!(who_answers(&server), server.pid());
+    assert_eq!(who_answers(server.addr()), server.pid());
     assert_eq!(own.registry.list().unwrap().len(), 1);
     let pid = server.pid();
     let stopped = server.stop().unwrap();
@@ -45,7 +45,7 @@ fn a_leased_port_in_an_argument() {
     .start()
     .unwrap();
     assert_eq!(server.name(), "api");
-    assert_eq!(who_answers(&server), server.pid());
+    assert_eq!(who_answers(server.addr()), server.pid());
     let environment = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let second = b"START=2";
     assert!(!environment(server.pid()).windows(second.len()).any(|window| window == second));
@@ -56,9 +56,9 @@ fn a_leased_port_in_an_argument() {
 #[test]
 fn a_reported_port() {
     let mut server = Server::builder(child_command(&["serve"])).report_port().start().unwrap();
-    assert_eq!(who_answers(&server), server.pid());
+    assert_eq!(who_answers(server.addr()), server.pid());
     server.restart().unwrap();
-    assert_eq!(who_answers(&server), server.pid());
+    assert_eq!(who_answers(server.addr()), server.pid());
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_restart_keeps_the_port_leased() {
             let old = server.pid();
             server.restart().unwrap();
             assert!(!lives(old));
-            assert_eq!((server.port(), who_answers(&server)), (port, server.pid()));
+            assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
         }
         done.store(true, Ordering::Relaxed);
         thief.join().unwrap();
@@ -107,7 +107,7 @@ fn a_restart_that_failed_can_be_tried_again() {
     assert_eq!(server.try_wait().unwrap_err().kind(), ErrorKind::Exited);
     assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
     server.restart().unwrap();
-    assert_eq!((server.port(), who_answers(&server)), (port, server.pid()));
+    assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn main() {
         ["pair", dir, one, two, rounds] => {
             pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
         }
-        ["harness", dir, way] => harness(dir, way),
+        ["harness", way, fate] => harness(way, fate),
         ["escaping-harness", script] => escaping_harness(script),
         ["orphans"] => match portlease::orphans() {
             Ok(orphans) => say(format_args!("{orphans:?}")),
@@ -283,35 +283,57 @@ fn pair(dir: &str, one: u16, two: u16, rounds: u32) {
     say("done");
 }
 
-/// Starts a server as a test would, and waits to be killed.
-fn harness(dir: &str, way: &str) -> ! {
-    let registry = Registry::open(dir).unwrap();
-    let lease = Lease::builder().registry(&registry).lease().unwrap();
+/// Starts a server as a test would, and ends as `fate` says once its standard input has.
+fn harness(way: &str, fate: &str) {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let lease = portlease::lease().unwrap();
     say(format_args!("leased {lease}"));
-    let command = match way {
-        "polite" => {
-            let mut command = Command::new(own_path());
-            command.arg("serve");
-            command
-        }
-        // Needs a moment to end, and leaves a file if it gets it.
+    let script = match way {
+        "polite" => "exec \"$0\" serve",
+        // Says that it was asked to end, does so once it may, and leaves a file if it got the time.
         "tidy" => {
-            let mut command = Command::new("/bin/sh");
-            let script = "trap 'exec 2>/dev/null; kill $!; PATH=/bin:/usr/bin sleep 0.5; : >\"$PORTLEASE_TEST_TIDY\"; exit' TERM; \
-                          \"$0\" serve & wait";
-            command.args(["-c", script]).arg(own_path());
-            command
+            "trap 'exec 2>/dev/null; cd \"$PORTLEASE_TEST_TIDY\"; PATH=/bin:/usr/bin; : >asked; \
+             until [ -e may-end ]; do sleep 0.02; done; : >tidied; exit' TERM; \"$0\" serve & wait"
         }
-        "stubborn" => {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", "trap '' TERM; exec \"$0\" serve"]).arg(own_path());
-            command
-        }
+        "stubborn" | "briefly stubborn" => "trap '' TERM; \"$0\" sleep & exec \"$0\" serve",
         other => panic!("no such way: {other}"),
     };
-    let server = Server::builder(command).env_port("PORT").lease(lease).start().unwrap();
-    say(format_args!("serving {}", server.pid()));
-    sleep_for_ever()
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(own_path());
+    let mut builder = Server::builder(command).env_port("PORT").lease(lease);
+    if way == "briefly stubborn" {
+        builder = builder.stop_grace(Duration::from_millis(100));
+    }
+    let server = builder.start().unwrap();
+    say(format_args!("serving {} {} {}", process::id(), server.pid(), server.port()));
+    if fate == "sleep" {
+        sleep_for_ever();
+    }
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    match fate {
+        "stop" => {
+            say("stopping");
+            server.stop().unwrap();
+            say("stopped");
+            sleep_for_ever();
+        }
+        "panic on a thread" => {
+            let panicking = thread::spawn(move || {
+                let _server = server;
+                panic!("with a server at hand");
+            });
+            panicking.join().unwrap_err();
+            return;
+        }
+        _ => _ = SERVER.set(server),
+    }
+    match fate {
+        "return" => {}
+        "exit" => process::exit(7),
+        "abort" => process::abort(),
+        "panic" => panic!("with a server in a static"),
+        other => panic!("no such fate: {other}"),
+    }
 }
 
 /// Starts a server by a shell's script, says its pid, and waits to be killed.

@@ -4,16 +4,17 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{self, Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portlease::{Lease, LeaseBuilder, Registry, Server};
+use portlease::{Lease, LeaseBuilder, Registry};
 use tempfile::TempDir;
 
 /// For what has to happen: fails the test instead of hanging it.
@@ -41,8 +42,8 @@ pub(crate) fn shell(script: &str) -> Command {
 }
 
 /// Who answers on the server's port: its pid.
-pub(crate) fn who_answers(server: &Server) -> u32 {
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
+pub(crate) fn who_answers(at: impl ToSocketAddrs) -> u32 {
+    let mut stream = TcpStream::connect(at).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -67,6 +68,20 @@ impl TestChild {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).unwrap();
         (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// The rest of the next line that has `start` in it.
+    pub(crate) fn line_after(&mut self, start: &str) -> String {
+        loop {
+            let line = self.line().unwrap_or_else(|| panic!("it ended without {start:?}"));
+            if let Some((_, rest)) = line.split_once(start) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Ends its standard input, which all roles that wait for something wait for.
@@ -133,6 +148,13 @@ impl OwnRegistry {
     pub(crate) fn request(&self) -> LeaseBuilder {
         let ports = self.ports.get_or_init(Allotment::new);
         Lease::builder().registry(&self.registry).range(ports.first..=ports.last)
+    }
+
+    /// Makes this the default registry of a child.
+    pub(crate) fn lend_to(&self, command: &mut Command) {
+        let ports = self.ports.get_or_init(Allotment::new);
+        command.env("PORTLEASE_DIR", self.path());
+        command.env("PORTLEASE_RANGE", format!("{}-{}", ports.first, ports.last));
     }
 
     /// The directory of the slots of this network namespace.
@@ -272,20 +294,46 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "not so after {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(2));
+        // Not so often that the looks are what it has to wait for.
+        let nap = start.elapsed() / 8;
+        thread::sleep(nap.clamp(Duration::from_millis(2), Duration::from_millis(50)));
     }
 }
 
 /// Whether a process lives; a zombie does not.
 pub(crate) fn lives(pid: u32) -> bool {
-    let state = stat(pid).and_then(|stat| stat.into_iter().next());
-    state.is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// What a process does, as `ps` calls it.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
 }
 
 /// What `/proc/PID/stat` says after the name: the state, the parent, the group, the session...
 pub(crate) fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit(") ").next()?.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// What finds a process and its offspring: its own value of this variable.
+pub(crate) const MARK: &str = "PORTLEASE_TEST_MARK";
+
+pub(crate) fn unique_mark() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits until nothing of a harness that has ended is left; meanwhile its port must be leased.
+pub(crate) fn nothing_is_left(own: &OwnRegistry, mark: &str) {
+    eventually("nothing of the harness is left", || {
+        // In this order: whoever is seen below was there above, when it had to be leased.
+        let leased = own.registry.list().unwrap();
+        let left = processes_with(MARK, mark);
+        assert!(left.is_empty() || !leased.is_empty(), "{left:?} are left without a lease");
+        // Who is ending has lost its environment already, and may not have closed its files yet.
+        left.is_empty() && leased.is_empty()
+    });
 }
 
 /// The living processes whose environment has `variable=value`.
