@@ -263,6 +263,15 @@ fn a_stop_in_a_pid_namespace_without_its_proc() {
     assert_eq!(support::stdout_of(&output), "gone");
 }
 
+/// Under a pid 1 that does not reap, as in many containers.
+#[test]
+fn a_zombie_that_stays_does_not_keep_a_stop_waiting() {
+    let flags = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let script = "exec \"$0\" pid1 stop-with-an-orphan";
+    let Some(output) = support::unshare(&flags, script, &[]) else { return };
+    assert_eq!(support::stdout_of(&output), "killed: [], worker: Z");
+}
+
 #[test]
 fn a_stop_frees_the_lock_for_the_watchdog_too() {
     let own = OwnRegistry::new();

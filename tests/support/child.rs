@@ -101,6 +101,12 @@ fn main() {
         ["flooded", script] => flooded(script),
         ["start-and-stop", dir, program] => start_and_stop(dir, program),
         ["unstoppable", dir, program] => unstoppable(dir, program),
+        // Reaps the one that it started, and nobody else: orphans stay zombies for ever.
+        ["pid1", ref role @ ..] => {
+            let status = Command::new(own_path()).args(role).status().unwrap();
+            process::exit(status.code().unwrap_or(1));
+        }
+        ["stop-with-an-orphan"] => stop_with_an_orphan(),
         ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
@@ -426,6 +432,19 @@ fn stop_without_proc() {
         lives()
     });
     say(if answers { "the worker lives" } else { "gone" });
+}
+
+/// Stops a server whose worker is nobody's child any more, and says what the worker is then.
+fn stop_with_an_orphan() {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "(\"$0\" sleep & echo WORKER=$!); exec \"$0\" serve"]).arg(own_path());
+    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
+    let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
+    let stopped = server.stop().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let state = stat.rsplit(") ").next().unwrap().split(' ').next().unwrap();
+    say(format_args!("killed: {:?}, worker: {state}", stopped.killed()));
 }
 
 /// Run in a network namespace whose ephemeral range is `first` to `last`: holds all of it, and
