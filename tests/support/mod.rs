@@ -44,6 +44,7 @@ pub(crate) fn shell(script: &str) -> Command {
 /// Who answers on the server's port: its pid.
 pub(crate) fn who_answers(at: impl ToSocketAddrs) -> u32 {
     let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
