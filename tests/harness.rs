@@ -200,7 +200,8 @@ fn whatever_ends_the_harness_ends_its_server() {
     ];
     thread::scope(|scope| {
         for (fate, by, once_asked, expected) in cases {
-            scope.spawn(move || {
+            let case = thread::Builder::new().name(format!("{fate} by {by}"));
+            let run = move || {
                 let mut harness = Harness::new("tidy", fate);
                 let serving = harness.serving();
                 match by {
@@ -208,8 +209,9 @@ fn whatever_ends_the_harness_ends_its_server() {
                     by => signal(by, serving.harness),
                 }
                 let status = harness.ends(&serving, once_asked);
-                assert!(status.starts_with(expected), "{fate} by {by}: {status}");
-            });
+                assert!(status.starts_with(expected), "{status}");
+            };
+            case.spawn_scoped(scope, run).unwrap();
         }
     });
 }
