@@ -13,7 +13,7 @@ use std::time::Duration;
 use portlease::{Server, orphans, reap};
 use support::{
     MARK, TestChild, child_command, child_path, eventually, in_own_pid_namespace, lives,
-    processes_with,
+    processes_with, stat,
 };
 
 /// A harness with a server that left the group, by way of `script`; and the server's pid.
@@ -106,11 +106,13 @@ fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
     let server = builder.start().unwrap();
     let line = server.wait_for_line("WORKER=", support::DEADLINE).unwrap();
     let worker: u32 = line.text().strip_prefix("WORKER=").unwrap().parse().unwrap();
+    eventually("the worker has left the group", || session(worker) == Some(worker));
+    let started = start(worker);
     let stopping = thread::spawn(move || server.stop().unwrap());
     eventually("the stop has begun, and knows the worker", || asked.exists());
     let kill = Command::new("kill").args(["-s", "KILL", &worker.to_string()]).status();
     assert!(kill.unwrap().success());
-    let mut stranger = with_pid(worker);
+    let mut stranger = with_pid(worker, started);
     fs::write(go, "").unwrap();
     let stopped = stopping.join().unwrap();
     assert!(!stopped.forced(), "{stopped:?}");
@@ -119,13 +121,22 @@ fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
     stranger.wait().unwrap();
 }
 
-/// A process of that pid, once it is free.
-fn with_pid(pid: u32) -> Child {
+fn session(pid: u32) -> Option<u32> {
+    stat(pid)?[3].parse().ok()
+}
+
+fn start(pid: u32) -> String {
+    stat(pid).unwrap()[19].clone()
+}
+
+/// A process of that pid, once it is free, with another start time: the clock ticks every 10 ms, in
+/// which no pid comes round but by force.
+fn with_pid(pid: u32, started: String) -> Child {
     let mut found = None;
     eventually("a process has the wanted pid", || {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        if child.id() == pid {
+        if child.id() == pid && start(pid) != started {
             found = Some(child);
         } else {
             child.kill().unwrap();

@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process;
 
-/// One process for ever: a pid alone comes to mean another, soon where `pid_max` is 32 768.
+/// One process for ever: a pid alone comes to mean another, soon where `pid_max` is 32 768; but not
+/// within the 10 ms of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
