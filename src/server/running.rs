@@ -124,15 +124,23 @@ impl Running {
     /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
     /// error.
     fn ended(&mut self, end: End) -> Error {
-        if end.status.is_some_and(|status| status.success()) {
-            let all = sys::processes().ok();
-            let output_is_open = !self.output.has_ended(Duration::ZERO);
-            let left = self.process.left(all.as_deref(), output_is_open);
-            if !left.is_empty() {
-                return failure::daemon(&self.name, self.port, self.process.program(), &left);
+        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        let may_be_daemon = end.status.is_some_and(|status| status.success());
+        let step = if may_be_daemon { MAX_PAUSE } else { OUTPUT_PATIENCE };
+        loop {
+            // Who makes itself a daemon forks and ends several times, and one look may miss it.
+            let output_ended = self.output.has_ended(step);
+            if may_be_daemon {
+                let all = sys::processes().ok();
+                let left = self.process.left(all.as_deref(), !output_ended);
+                if !left.is_empty() {
+                    return failure::daemon(&self.name, self.port, self.process.program(), &left);
+                }
+            }
+            if output_ended || Instant::now() >= deadline {
+                break;
             }
         }
-        self.output.has_ended(OUTPUT_PATIENCE);
         failure::exited(&self.name, self.port, end, &self.output.tail())
     }
 

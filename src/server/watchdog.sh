@@ -5,7 +5,7 @@
 # shell ends, which is after all others of the group.
 
 signal=$1
-grace=$2
+grace=$(($2 * 10)) # from here on in hundredths, as the clock has it
 PATH=$PATH:/usr/bin:/bin
 
 # That signal and its like are sent to the group, whose leader this is; the leader ends last.
@@ -41,10 +41,19 @@ look() {
 
 end() { kill -s KILL -- "$1"; }
 
-# Sleeps for a moment, and takes it off the grace.
+# Sets `now` to the time since the machine was started. Costs no process, as `date` would.
+clock() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
+
+# Sleeps for a moment, and takes off the grace what passed since the last time: the looks in between
+# take their time too.
 nap() {
-    if sleep 0.1; then grace=$((grace - 1)); else sleep 1; grace=$((grace - 10)); fi
+    if sleep 0.1; then passed=10; else sleep 1; passed=100; fi
+    before=$now
+    if clock; then passed=$((now - before)); fi
+    grace=$((grace - passed))
 }
+
+clock || now=0
 
 # `kill -TERM -- -$$` is an error in dash. A stopped process handles a signal only once continued.
 kill -s "$signal" -- 0
