@@ -95,10 +95,10 @@ fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (asked, go) = (dir.path().join("asked"), dir.path().join("go"));
-    let script = "setsid \"$0\" sleep & echo WORKER=$!
-                  (trap '' TERM; exec \"$0\" serve) & server=$!
-                  trap ': >\"$ASKED\"; until [ -e \"$GO\" ]; do sleep 0.01; done
+    let script = "trap ': >\"$ASKED\"; until [ -e \"$GO\" ]; do sleep 0.01; done
                         kill -s KILL $server; exit' TERM
+                  setsid \"$0\" sleep & echo WORKER=$!
+                  (trap '' TERM; exec \"$0\" serve) & server=$!
                   wait";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(child_path()).env("ASKED", &asked).env("GO", &go);

@@ -112,42 +112,55 @@ impl Process {
         self.end
     }
 
-    /// Who of it lives, according to `all` processes; without these, only the child can be seen.
+    /// Who of it lives, according to `all` processes, which were looked at **after** [`end`] was asked:
+    /// else the child could have forked after the look, and have ended before the question. Without
+    /// `all`, only the child can be seen.
     ///
     /// Who left the group is found through his parents, for as long as each look finds one of them.
     /// Others are looked for when nobody else is left; `output_is_open` is one of their signs.
+    ///
+    /// [`end`]: Process::end
     pub(super) fn left(
         &mut self,
         all: Option<&[ProcessEntry]>,
         output_is_open: bool,
     ) -> Vec<ProcessEntry> {
-        let child = self.pid();
-        let child_ended = self.end().is_some();
-        let id = self.start.map(|start| ProcessId { pid: child, start });
-        self.known.extend(id);
-        let (group, watchdog) = (self.group(), self.watchdog());
+        let child = ProcessId { pid: self.pid(), start: self.start.unwrap_or(0) };
         let mut left = match all {
-            Some(all) => {
-                tree::extend(&mut self.known, all, group, watchdog);
-                let mut left = tree::living(&self.known, all);
-                if let (true, true, Some(since)) = (left.is_empty(), child_ended, id) {
-                    let found = escape::find(all, since, &self.trail, output_is_open, &self.known);
-                    self.known.extend(found);
-                    tree::extend(&mut self.known, all, group, watchdog);
-                    left = tree::living(&self.known, all);
-                }
-                left
-            }
+            Some(all) => self.family(all),
             None => Vec::new(),
         };
-        if child_ended {
-            left.retain(|entry| entry.id.pid != child);
-        } else if left.iter().all(|entry| entry.id.pid != child) {
-            let id = ProcessId { pid: child, start: self.start.unwrap_or(0) };
-            let parent = process::id();
-            left.push(ProcessEntry { id, parent, group: self.group, session: 0 });
+        if self.end.is_none() {
+            if left.iter().all(|entry| entry.id != child) {
+                let parent = process::id();
+                left.push(ProcessEntry { id: child, parent, group: self.group, session: 0 });
+            }
+        } else if let (true, Some(all)) = (left.is_empty(), all) {
+            left = self.family_with_escaped(all, output_is_open);
         }
         left
+    }
+
+    /// The living ones of its group, with their descendants.
+    pub(super) fn family(&mut self, all: &[ProcessEntry]) -> Vec<ProcessEntry> {
+        let start = self.start;
+        self.known.extend(start.map(|start| ProcessId { pid: self.child.id(), start }));
+        let (group, watchdog) = (self.group(), self.watchdog());
+        tree::extend(&mut self.known, all, group, watchdog);
+        tree::living(&self.known, all)
+    }
+
+    /// The same, with others who left the group and lost their parents.
+    pub(super) fn family_with_escaped(
+        &mut self,
+        all: &[ProcessEntry],
+        output_is_open: bool,
+    ) -> Vec<ProcessEntry> {
+        if let Some(start) = self.start {
+            let since = ProcessId { pid: self.pid(), start };
+            self.known.extend(escape::find(all, since, &self.trail, output_is_open, &self.known));
+        }
+        self.family(all)
     }
 
     /// Whether somebody of its group lives beside the watchdog.

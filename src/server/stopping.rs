@@ -170,6 +170,10 @@ impl Processes {
 pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
     let mut servers: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
     loop {
+        // Before the look, which is made when the first one needs it.
+        for (server, _) in &mut servers {
+            server.process.end();
+        }
         let all = Processes::default();
         let mut pause = None;
         let mut waits_for = Vec::new();
