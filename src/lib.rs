@@ -57,7 +57,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
 pub use server::{
-    Line, Orphan, PanicLog, Ports, Server, ServerBuilder, Stopped, Stream, orphans, reap,
+    Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans, reap,
 };
 pub use sys::Signal;
 

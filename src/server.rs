@@ -4,13 +4,14 @@
 //! what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
 //! dead harnesses: `orphan`. What it prints: `output`, `report`, `panic_log`. Whether it is ready:
-//! `ready`.
+//! `starting`, `ready`, and whether it is the one who listens: `identity`.
 
 mod builder;
 mod cookie;
 mod daemon;
 mod escape;
 mod failure;
+mod identity;
 mod orphan;
 mod output;
 mod panic_log;
@@ -18,6 +19,7 @@ mod process;
 mod ready;
 mod report;
 mod running;
+mod starting;
 mod stop;
 mod stopped;
 mod stopping;
@@ -35,6 +37,7 @@ pub use self::builder::{Ports, ServerBuilder};
 pub use self::orphan::{Orphan, orphans, reap};
 pub use self::output::{Line, Stream};
 pub use self::panic_log::PanicLog;
+pub use self::ready::Ready;
 use self::running::{NotStopped, Running};
 pub use self::stopped::Stopped;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +49,8 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 
 /// A running server, with a port that nobody else has.
 ///
-/// [`start`](ServerBuilder::start) returns when the server accepts connections. Dropping it ends
+/// [`start`](ServerBuilder::start) returns when the server, and nobody else, listens on its port, and
+/// what [`Ready`] asks for beside. Dropping it ends
 /// the server with everything it started: `SIGTERM`, the grace ([`ServerBuilder::stop_grace`]; at
 /// most 1 s while the test is panicking), `SIGKILL`; the port is freed once all of it is gone. If
 /// this process is killed, by `SIGKILL` too, a watchdog does the same, and the port stays leased
@@ -76,8 +80,8 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 ///   ended by the watchdog; [`reap`](crate::reap) does it later. [`stop`](Server::stop) ends it if
 ///   its parents show where it comes from, or the variable `PORTLEASE_COOKIE` of its environment,
 ///   or if it listens on the leased port under the name of the program that was started.
-/// - That the one who accepts connections on the port is this server: on a leased port a stranger
-///   who sets `SO_REUSEADDR` and asks for that very number could.
+/// - That the one who accepts connections on the port stays this server: `start` checks it, but on a
+///   leased port a stranger who sets `SO_REUSEADDR` and asks for that very number could come later.
 /// - Without `/bin/sh` there is no watchdog.
 /// - Values in statics are never dropped; for these, the watchdog is what ends the server.
 #[must_use = "the server is stopped as soon as this is dropped; keep it in a variable for as long \
@@ -390,6 +394,13 @@ fn not_running() -> Error {
         ErrorKind::Exited,
         "the server is not running, since its last stop or restart failed",
     )
+}
+
+/// Prints to the log of the test. The only place that does: libtest captures what goes through this
+/// macro, and shows it with the failed test; it does not capture `stderr()`.
+#[allow(clippy::print_stderr)]
+fn say(message: &str) {
+    eprintln!("{message}");
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -110,7 +110,7 @@ fn fails_with(
         let text = format!("{error:?}");
         let missing = match (kind, traces.leased) {
             (ErrorKind::NotReady, Some(port)) => {
-                format!("nothing accepts connections at 127.0.0.1:{port}")
+                format!("nothing listens at 127.0.0.1:{port}")
             }
             (ErrorKind::NotReady, None) => "it has not printed a line `PORT=<number>`".to_owned(),
             _ => String::new(),

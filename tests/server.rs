@@ -4,12 +4,13 @@ mod support;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Server, Signal, Stream};
-use support::{DEADLINE, OwnRegistry, child_command, lives, shell, signal, who_answers};
+use portlease::{ErrorKind, Ready, Server, Signal, Stream};
+use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
 
 #[test]
 fn a_leased_port_by_an_environment_variable() {
@@ -283,4 +284,111 @@ fn a_stop_frees_the_lock_for_the_watchdog_too() {
     assert_eq!(own.registry.list().unwrap().len(), 1);
     drop(server);
     assert_eq!(own.registry.list().unwrap(), []);
+}
+
+/// Who has the port first keeps it: none of the server's clients would get to the server.
+#[test]
+fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port().to_string();
+    // With SO_REUSEADDR, it gets in beside the hold.
+    let mut stranger = TestChild::spawn(child_command(&["hear", &port]));
+    assert_eq!(stranger.line().as_deref(), Some("listening"));
+    // The server, with the same option, takes the other addresses, as memcached does.
+    let command = child_command(&["serve-on", &format!("[::]:{port}"), "v6only"]);
+    let builder = Server::builder(command).name("api").env_port("PORT").lease(lease);
+    let error = builder.ready(Ready::http("/")).start().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port.parse().unwrap())));
+    let expected = format!("process {} (test-child) on 127.0.0.1:{port}, which is", stranger.id());
+    assert!(error.to_string().contains(&expected), "{error}");
+    stranger.go();
+    assert_eq!(stranger.line().as_deref(), Some("heard nothing"));
+}
+
+/// Both set `SO_REUSEPORT`, and the kernel would send each client to one of them.
+#[test]
+fn a_stranger_who_shares_the_port_is_named() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let addr = lease.addr().to_string();
+    let mut stranger = TestChild::spawn(child_command(&["serve-on", &addr, "shared"]));
+    assert_eq!(stranger.line(), Some(format!("PORT={lease}")));
+    let command = child_command(&["serve-on", &addr, "shared"]);
+    let error = Server::builder(command).env_port("PORT").lease(lease).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken);
+    assert!(error.to_string().contains(&format!("process {} ", stranger.id())), "{error}");
+    stranger.kill();
+}
+
+#[test]
+fn one_that_listens_where_no_client_gets_to() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let command = child_command(&["serve-on", &format!("127.0.0.2:{lease}"), "alone"]);
+    let expected = format!(
+        "nothing listens at 127.0.0.1:{lease}, where its clients will connect; 127.0.0.2:{lease} is"
+    );
+    let builder = Server::builder(command).env_port("PORT").lease(lease);
+    let error = builder.start_timeout(Duration::from_secs(2)).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.to_string().contains(&expected), "{error}");
+}
+
+#[test]
+fn one_that_serves_one_connection_is_not_used_up() {
+    let server = Server::builder(child_command(&["serve-once"])).env_port("PORT").start().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
+}
+
+#[test]
+fn what_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ready");
+    let script = "\"$0\" serve & echo is warm; sleep 0.1; : >\"$FILE\"; wait";
+    let start = |ready: Ready| {
+        let mut command = shell(script);
+        command.env("FILE", &file);
+        let builder = Server::builder(command).env_port("PORT").ready(ready);
+        builder.start_timeout(Duration::from_secs(3)).start()
+    };
+    let path = file.clone();
+    for ready in [
+        Ready::listening(),
+        Ready::connects(),
+        Ready::at_once(),
+        Ready::http("/"),
+        Ready::http_status("/", 200).and(Ready::line("is warm")),
+        Ready::line_where("that ends so", |line| line.ends_with("warm")),
+        Ready::file(&file),
+        Ready::command(move |_| {
+            let mut command = Command::new("test");
+            command.arg("-e").arg(&path);
+            command
+        }),
+        Ready::command(|ports| child_command(&["connect", &ports.main().to_string()])),
+        Ready::when("the port is known", |ports| ports.main() > 0),
+    ] {
+        let _ = std::fs::remove_file(&file);
+        let shown = format!("{ready:?}");
+        let _server = start(ready).unwrap();
+        assert!(file.exists() || !shown.contains("File"), "{shown}");
+    }
+    let never = &|ready: Ready, expected: &str| {
+        let error = start(ready).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    };
+    let pigs_fly = Ready::when("pigs fly", |_| false);
+    thread::scope(|scope| {
+        for (ready, expected) in [
+            (Ready::http_status("/", 204), "/: status 200, not 204"),
+            (Ready::line("cold"), "it has not printed a line that contains \"cold\""),
+            (Ready::file("/no/such"), "there is no /no/such"),
+            (Ready::command(|_| shell("exit 3")), "\"/bin/sh\" ended with exit status: 3"),
+            (Ready::listening().and(pigs_fly), "it is not so that pigs fly"),
+        ] {
+            scope.spawn(move || never(ready, expected));
+        }
+    });
 }

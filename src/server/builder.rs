@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Server;
+use super::ready::Ready;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::Signal;
@@ -42,6 +43,7 @@ pub(super) struct Config {
     pub(super) launch: Launch,
     pub(super) way: Option<Way>,
     pub(super) name: Option<String>,
+    pub(super) ready: Ready,
     pub(super) start_timeout: Duration,
     /// `None`: the one that is usual for the program.
     pub(super) stop_signal: Option<Signal>,
@@ -94,6 +96,7 @@ impl ServerBuilder {
             launch,
             way,
             name: None,
+            ready: Ready::listening(),
             start_timeout: Duration::from_secs(30),
             stop_signal: None,
             stop_grace: Duration::from_secs(5),
@@ -130,7 +133,14 @@ impl ServerBuilder {
         self
     }
 
-    /// How long the server may take until it is ready. The default is 30 s.
+    /// When the server is ready. The default is [`Ready::listening`].
+    pub fn ready(mut self, ready: Ready) -> Self {
+        self.config.ready = ready;
+        self
+    }
+
+    /// How long the server may take until it is ready. The default is 30 s. A start that takes over
+    /// 2 s says in the test's output what it waits for.
     pub fn start_timeout(mut self, at_most: Duration) -> Self {
         self.config.start_timeout = at_most;
         self
@@ -158,7 +168,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the server, and returns when it accepts connections.
+    /// Starts the server, and returns when it is ready.
     ///
     /// # Errors
     ///
@@ -168,8 +178,10 @@ impl ServerBuilder {
     ///   executed.
     /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,
     ///   with the last it printed.
-    /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with the
-    ///   last it printed.
+    /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with what was
+    ///   missing, and the last it printed.
+    /// - [`ErrorKind::PortTaken`](crate::ErrorKind::PortTaken): another process listens where the
+    ///   server's clients would connect; the message names it.
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
     ///   `PORTLEASE_LOG_DIR` names.
     /// - What taking a lease can fail with.

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use super::daemon;
 use super::process::{End, described};
-use super::{daemon, loopback};
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, ProcessEntry};
 
@@ -84,18 +85,34 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
     of_port(ErrorKind::Exited, message, port)
 }
 
-pub(super) fn not_ready(name: &str, port: u16, timeout: Duration) -> Error {
-    let missing = if port == 0 {
-        "it has not printed a line `PORT=<number>` on its standard output; if it should have, and it \
-         is not below, it may have to flush it"
-            .to_owned()
-    } else {
-        format!(
-            "nothing accepts connections at {}; it must listen there, or on all addresses, on the \
-             port that it is told; if it only needs longer, raise `start_timeout`",
-            loopback(port)
-        )
-    };
+/// What is missing of a server that is to report its port.
+pub(super) const NOTHING_REPORTED: &str = "it has not printed a line `PORT=<number>` on its standard \
+     output; if it should have, and it is not below, it may have to flush it";
+
+/// What is missing if nobody listens at `addr`; `beside`: who listens on its port.
+pub(super) fn nobody_listens(addr: SocketAddr, beside: Option<&str>) -> String {
+    match beside {
+        Some(beside) => format!(
+            "nothing listens at {addr}, where its clients will connect; {beside} is listened on"
+        ),
+        None => format!(
+            "nothing listens at {addr}; it must listen there, or on all addresses, on the port that \
+             it is told; if it only needs longer, raise `start_timeout`"
+        ),
+    }
+}
+
+/// Somebody else listens where it should: `who`, as `4242 (nginx) on 127.0.0.1:80`.
+pub(super) fn stranger(name: &str, port: u16, who: &str) -> Error {
+    let message = format!(
+        "server `{name}` was started, but another listens where its clients will connect: process \
+         {who}, which is not of this server; end that one, or let another port be leased; if it serves \
+         the port for the server, as a proxy does, use `Ready::connects()`"
+    );
+    of_port(ErrorKind::PortTaken, message, port)
+}
+
+pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str) -> Error {
     let seconds = timeout.as_secs_f64();
     let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
     of_port(ErrorKind::NotReady, message, port)

@@ -208,9 +208,20 @@ impl Output {
         }
     }
 
-    /// The port that was reported on the standard output, waiting for it for at most `at_most`.
-    pub(super) fn reported_port(&self, at_most: Duration) -> Option<u16> {
-        self.wait_until(at_most, |state| state.reported.is_some() || state.open == 0).reported
+    /// The port that was reported on the standard output.
+    pub(super) fn reported_port(&self) -> Option<u16> {
+        self.state().reported
+    }
+
+    /// How far it has come: changes with each line, and with the end of each stream.
+    pub(super) fn progress(&self) -> (u64, usize) {
+        let state = self.state();
+        (state.count, state.open)
+    }
+
+    /// Waits at most so long for it to come further than `seen`.
+    pub(super) fn wait_for_progress(&self, seen: (u64, usize), at_most: Duration) {
+        drop(self.wait_until(at_most, |state| (state.count, state.open) != seen));
     }
 
     /// Waits at most so long for both streams to end: then the tail is all there will be. Whether
@@ -309,7 +320,7 @@ mod tests {
     #[test]
     fn a_port_counts_on_stdout_only_and_the_first_one() {
         let check = |chunks: &[(&[u8], Stream)], expected| {
-            assert_eq!(pushed(chunks).reported_port(Duration::ZERO), expected);
+            assert_eq!(pushed(chunks).reported_port(), expected);
         };
         check(&[(b"PORT=1\n", ERR)], None);
         check(&[(b"PORT=12", OUT)], None); // not a whole line yet

@@ -4,6 +4,7 @@ use std::thread;
 
 use super::output::Output;
 use super::running::Running;
+use super::say;
 
 /// How many lines of the output are printed.
 const MAX_LINES: usize = 200;
@@ -33,11 +34,6 @@ impl Drop for PanicLog {
         let lines: Vec<_> = tail.lines().collect();
         let shown = &lines[lines.len().saturating_sub(MAX_LINES)..];
         let shown = if shown.is_empty() { "(nothing)".to_owned() } else { shown.join("\n  ") };
-        // The only place that prints: libtest captures what goes through this macro, and shows it
-        // with the failed test; it does not capture `stderr()`.
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("server `{name}` on port {port}, the last it printed:\n  {shown}");
-        }
+        say(&format!("server `{name}` on port {port}, the last it printed:\n  {shown}"));
     }
 }

@@ -1,4 +1,5 @@
-//! One start of a server: its process and its output, from the spawn to the stop.
+//! One start of a server: its process and its output, from the spawn to the stop. What is between
+//! the spawn and being ready: `starting`.
 
 use std::io;
 use std::path::Path;
@@ -12,16 +13,13 @@ use super::process::{End, Process};
 use super::stopped::Stopped;
 use super::stopping::{self, Gone, Left, Stopping};
 use super::watchdog::Watchdog;
-use super::{failure, loopback, ready, stop};
+use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{self, Signal};
 
 /// How long the last lines of a server that has ended may be on their way.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The longest pause between two looks at whether a server is ready.
-const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Running {
@@ -30,6 +28,8 @@ pub(super) struct Running {
     pub(super) port: u16,
     pub(super) process: Process,
     pub(super) output: Output,
+    /// The inodes of the sockets that listened on the port before.
+    pub(super) before: Vec<u32>,
     stop_signal: Signal,
 }
 
@@ -44,6 +44,8 @@ impl Running {
         };
         let Config { launch, way, name, stop_signal, stop_grace, .. } = config;
         let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
+        let before = if port == 0 { Vec::new() } else { sys::listeners(port).unwrap_or_default() };
+        let before = before.iter().map(|socket| socket.inode).collect();
         let running = launch.with_command(&Ports { main: port }, |command| {
             if let Some(Way::Variable(variable)) = way {
                 command.env(variable, port.to_string());
@@ -59,7 +61,7 @@ impl Running {
             let process =
                 Process::spawn(command, watchdog, Trail { port, program, ..Trail::default() })
                     .map_err(|error| failure::cannot_spawn(&name, command, error))?;
-            Ok(Running { name, port, process, output: Output::new(), stop_signal })
+            Ok(Running { name, port, process, output: Output::new(), before, stop_signal })
         });
         let mut running = running?;
         match running.drain(config.log_dir.as_deref()) {
@@ -89,59 +91,6 @@ impl Running {
             let doing = format_args!("start a thread that reads the output of server `{name}`");
             Error::io(ErrorKind::Io, doing, error)
         })
-    }
-
-    /// Waits until the server accepts connections on its port, which is learned here if it is
-    /// reported.
-    pub(super) fn wait_until_ready(&mut self, config: &Config) -> Result<()> {
-        let reports = config.way == Some(Way::Report);
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(end) = self.process.end() {
-                return Err(self.ended(end));
-            }
-            if reports {
-                self.port = self.output.reported_port(Duration::ZERO).unwrap_or(0);
-            }
-            if self.port != 0 && ready::accepts(loopback(self.port)) {
-                // A daemon's first process may have ended meanwhile.
-                return self.process.end().map_or(Ok(()), |end| Err(self.ended(end)));
-            }
-            if start.elapsed() >= config.start_timeout {
-                return Err(failure::not_ready(&self.name, self.port, config.start_timeout));
-            }
-            // Either wait ends early when there is something to see.
-            if self.port == 0 && !self.output.has_ended(Duration::ZERO) {
-                self.output.reported_port(pause);
-            } else {
-                sys::wait_for_exit(&[self.process.pid()], pause);
-            }
-            pause = (pause * 2).min(MAX_PAUSE);
-        }
-    }
-
-    /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
-    /// error.
-    fn ended(&mut self, end: End) -> Error {
-        let deadline = Instant::now() + OUTPUT_PATIENCE;
-        let may_be_daemon = end.status.is_some_and(|status| status.success());
-        let step = if may_be_daemon { MAX_PAUSE } else { OUTPUT_PATIENCE };
-        loop {
-            // Who makes itself a daemon forks and ends several times, and one look may miss it.
-            let output_ended = self.output.has_ended(step);
-            if may_be_daemon {
-                let all = sys::processes().ok();
-                let left = self.process.left(all.as_deref(), !output_ended);
-                if !left.is_empty() {
-                    return failure::daemon(&self.name, self.port, self.process.program(), &left);
-                }
-            }
-            if output_ended || Instant::now() >= deadline {
-                break;
-            }
-        }
-        failure::exited(&self.name, self.port, end, &self.output.tail())
     }
 
     pub(super) fn wait_for_line(
@@ -200,7 +149,7 @@ impl Running {
     pub(super) fn stop_all(servers: Vec<(Running, Duration)>) -> Vec<Result<Stopped, NotStopped>> {
         let mut rest = Vec::with_capacity(servers.len());
         let mut stopping = Vec::with_capacity(servers.len());
-        for (Running { name, port, process, output, stop_signal }, grace) in servers {
+        for (Running { name, port, process, output, stop_signal, .. }, grace) in servers {
             stopping.push(Stopping::new(process, output.clone(), stop_signal, grace));
             rest.push((name, port, output));
         }

@@ -22,6 +22,13 @@ fn main() {
     match arguments[..] {
         ["serve"] => serve(env::var("PORT").map_or(0, |port| port.parse().unwrap())),
         ["serve", port] => serve(port.parse().unwrap()),
+        ["serve-on", address, how] => serve_on(address.parse().unwrap(), how),
+        ["serve-once"] => {
+            let port: u16 = env::var("PORT").unwrap().parse().unwrap();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            answer(listener.accept().unwrap().0);
+        }
+        ["hear", port] => hear(port.parse().unwrap()),
         ["serve-twice"] => {
             // A worker in the same group: whoever stops only the first one leaves this one.
             let mut worker = Command::new(own_path()).arg("sleep").spawn().unwrap();
@@ -148,12 +155,42 @@ fn serve(port: u16) -> ! {
     }
     eprintln!("serving");
     loop {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        let _ = BufReader::new(&stream).read_line(&mut line);
-        let body = process::id().to_string();
-        let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        answer(listener.accept().unwrap().0);
     }
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut line = String::new();
+    let _ = BufReader::new(&stream).read_line(&mut line);
+    let body = process::id().to_string();
+    let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+}
+
+/// The same server on any address.
+fn serve_on(address: SocketAddr, how: &str) -> ! {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    match how {
+        "alone" => {}
+        "shared" => socket.set_reuse_port(true).unwrap(),
+        "v6only" => socket.set_only_v6(true).unwrap(),
+        other => panic!("no such way: {other}"),
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.listen(16).unwrap();
+    say(format_args!("PORT={}", address.port()));
+    loop {
+        answer(socket.accept().unwrap().0.into());
+    }
+}
+
+/// Listens until its standard input ends, and says whether anybody came.
+fn hear(port: u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    say("listening");
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    say(if listener.accept().is_ok() { "heard somebody" } else { "heard nothing" });
 }
 
 /// Starts a server in a session of its own, and ends at once (the daemon waits for it), or once the

@@ -1,0 +1,133 @@
+//! Whether the one who listens is ours.
+//!
+//! Asked of the kernel, without a connection: a server that serves one connection would be used up
+//! by it, and a stranger must not get a byte. Two programs that both set `SO_REUSEPORT` share one
+//! port, so all sockets that a client could reach have to be ours.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::process::{Process, describe};
+use crate::sys::{self, ProcessEntry, ProcessId, SocketEntry};
+
+/// Who listens where a server should.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Listening {
+    /// The server, and nobody else.
+    Ours,
+    /// Nobody whom a client would reach. Text: who listens on the port beside it, if somebody does.
+    Nobody(Option<String>),
+    /// Somebody who is not of the server. Text: who.
+    Stranger(String),
+    /// Somebody of whom cannot be told who he is. Text: as what he is to be seen.
+    CannotTell(String),
+}
+
+/// Looks who listens where a client of `addr` gets to. `before`: the inodes of the sockets that
+/// listened on the port before the server was started.
+///
+/// Who cannot be told (another user's process, one with privileges of its own) is taken for ours if
+/// the socket came after the start, and was opened by a user whom the server acts for.
+///
+/// # Errors
+///
+/// The kernel's tables cannot be looked at.
+pub(super) fn look(
+    process: &mut Process,
+    addr: SocketAddr,
+    before: &[u32],
+    output_is_open: bool,
+) -> io::Result<Listening> {
+    let listeners = sys::listeners(addr.port())?;
+    let (reachable, beside): (Vec<_>, Vec<_>) =
+        listeners.into_iter().partition(|socket| reaches(addr.ip(), socket));
+    if reachable.is_empty() {
+        let beside: Vec<_> = beside.iter().map(|socket| socket.local.to_string()).collect();
+        return Ok(Listening::Nobody((!beside.is_empty()).then(|| beside.join(" and "))));
+    }
+    let all = sys::processes()?;
+    let mut ours = process.family(&all);
+    for socket in reachable {
+        if has_one(&ours, &socket) {
+            continue;
+        }
+        ours = process.family_with_escaped(&all, output_is_open);
+        if has_one(&ours, &socket) {
+            continue;
+        }
+        if let Some(owner) = owner(&all, &socket) {
+            return Ok(Listening::Stranger(format!("{} on {}", describe(owner), socket.local)));
+        }
+        let of_our_user = ours.iter().any(|it| sys::process_uid(it.id.pid) == Some(socket.uid));
+        if before.contains(&socket.inode) || !of_our_user {
+            let seen = format!("somebody (uid {}) on {}", socket.uid, socket.local);
+            return Ok(Listening::CannotTell(seen));
+        }
+    }
+    Ok(Listening::Ours)
+}
+
+/// Whether a client of `ip` may get to a socket that listens on its port.
+fn reaches(ip: IpAddr, socket: &SocketEntry) -> bool {
+    match (ip, socket.local.ip()) {
+        (IpAddr::V4(ip), IpAddr::V4(local)) => local == ip || local.is_unspecified(),
+        (IpAddr::V6(ip), IpAddr::V6(local)) => local == ip || local.is_unspecified(),
+        (IpAddr::V4(ip), IpAddr::V6(local)) => match local.to_ipv4_mapped() {
+            Some(mapped) => mapped == ip || mapped.is_unspecified(),
+            // If nobody says whether it is open to IPv4, it may be.
+            None => local.is_unspecified() && socket.only_v6 != Some(true),
+        },
+        (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+fn has_one(processes: &[ProcessEntry], socket: &SocketEntry) -> bool {
+    owner(processes, socket).is_some()
+}
+
+fn owner(processes: &[ProcessEntry], socket: &SocketEntry) -> Option<ProcessId> {
+    let inodes = [u64::from(socket.inode)];
+    let has_it = |pid| sys::has_socket(pid, &inodes).unwrap_or(false);
+    processes.iter().map(|entry| entry.id).find(|id| has_it(id.pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Protocol, State};
+
+    fn check(ip: &str, local: &str, only_v6: Option<bool>, expected: bool) {
+        let local = SocketAddr::new(local.parse().expect("an address"), 80);
+        let any = SocketAddr::new(local.ip(), 0);
+        let (protocol, state) = (Protocol::Tcp, State::Listen);
+        let socket = SocketEntry {
+            protocol,
+            state,
+            local,
+            remote: any,
+            inode: 1,
+            uid: 0,
+            only_v6,
+            queue: 0,
+        };
+        assert_eq!(reaches(ip.parse().expect("an address"), &socket), expected, "{ip}: {socket:?}");
+    }
+
+    #[test]
+    fn which_sockets_a_client_gets_to() {
+        check("127.0.0.1", "127.0.0.1", None, true);
+        check("127.0.0.1", "0.0.0.0", None, true);
+        check("127.0.0.1", "127.0.0.2", None, false);
+        check("127.0.0.1", "::", Some(false), true);
+        check("127.0.0.1", "::", None, true);
+        check("127.0.0.1", "::", Some(true), false);
+        check("127.0.0.1", "::1", Some(false), false);
+        check("127.0.0.1", "::ffff:127.0.0.1", Some(false), true);
+        check("127.0.0.1", "::ffff:127.0.0.2", Some(false), false);
+        check("127.0.0.1", "::ffff:0.0.0.0", Some(false), true);
+        check("::1", "::1", Some(true), true);
+        check("::1", "::", Some(true), true);
+        check("::1", "0.0.0.0", None, false);
+        check("::1", "127.0.0.1", None, false);
+    }
+}

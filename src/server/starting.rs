@@ -1,0 +1,146 @@
+//! From the spawn of a server until it is ready.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::builder::{Config, Ports, Way};
+use super::identity::{self, Listening};
+use super::process::End;
+use super::ready::{self, Passed, Who};
+use super::running::Running;
+use super::{failure, loopback, say};
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// The shortest and the longest pause between two looks, and which part of the time that has passed
+/// it is: who starts fast is looked at often, and nobody costs more than some percent of a CPU.
+const MIN_PAUSE: Duration = Duration::from_micros(500);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_PART: u32 = 50;
+
+/// How long the last lines of a server that has ended may be on their way.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a stranger must be seen in the server's place. A process of ours may look like one while
+/// it is between two parents.
+const STRANGER_PATIENCE: Duration = Duration::from_millis(250);
+
+/// After how long a start is said to be slow, and how often then.
+const SLOW: Duration = Duration::from_secs(2);
+const SLOW_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a server is not ready.
+enum Missing {
+    /// In words.
+    This(String),
+    Stranger(String),
+}
+
+impl Running {
+    /// Waits until the server is ready. A port that it chooses itself is learned here.
+    pub(super) fn wait_until_ready(&mut self, config: &Config) -> Result<()> {
+        let mut passed = Passed::none_of(&config.ready);
+        let start = Instant::now();
+        let mut say_at = SLOW;
+        let mut stranger_since = None;
+        loop {
+            let seen = self.output.progress();
+            if let Some(end) = self.process.end() {
+                return Err(self.ended(end));
+            }
+            let missing = match self.look(config, &mut passed) {
+                // A daemon's first process may have ended meanwhile.
+                Ok(()) => return self.process.end().map_or(Ok(()), |end| Err(self.ended(end))),
+                Err(missing) => missing,
+            };
+            let elapsed = start.elapsed();
+            let missing = match missing {
+                Missing::This(missing) => {
+                    stranger_since = None;
+                    missing
+                }
+                Missing::Stranger(who) => {
+                    let since = *stranger_since.get_or_insert(elapsed);
+                    if elapsed - since >= STRANGER_PATIENCE {
+                        return Err(failure::stranger(&self.name, self.port, &who));
+                    }
+                    format!("{who} listens there")
+                }
+            };
+            if elapsed >= config.start_timeout {
+                let timeout = config.start_timeout;
+                return Err(failure::not_ready(&self.name, self.port, timeout, &missing));
+            }
+            if elapsed >= say_at {
+                let seconds = elapsed.as_secs_f64();
+                let name = &self.name;
+                say(&format!("server `{name}` is not ready after {seconds:.0} s: {missing}"));
+                say_at = elapsed + SLOW_AGAIN;
+            }
+            let pause = (elapsed / PAUSE_PART).clamp(MIN_PAUSE, MAX_PAUSE);
+            // Most servers print something when they listen, or end.
+            self.output.wait_for_progress(seen, pause.min(config.start_timeout - elapsed));
+        }
+    }
+
+    fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
+        if config.way == Some(Way::Report) {
+            self.port = self.output.reported_port().unwrap_or(0);
+            if self.port == 0 {
+                return Err(Missing::This(failure::NOTHING_REPORTED.to_owned()));
+            }
+        }
+        let addr = loopback(self.port);
+        match config.ready.who {
+            Who::Server => self.look_who_listens(addr)?,
+            Who::Anybody => accepts(addr)?,
+            Who::Nobody => {}
+        }
+        passed.look(addr, &Ports { main: self.port }, &self.output).map_err(Missing::This)
+    }
+
+    fn look_who_listens(&mut self, addr: SocketAddr) -> Result<(), Missing> {
+        let output_is_open = !self.output.has_ended(Duration::ZERO);
+        let seen = identity::look(&mut self.process, addr, &self.before, output_is_open);
+        match seen {
+            Ok(Listening::Ours) => Ok(()),
+            Ok(Listening::Stranger(who)) => Err(Missing::Stranger(who)),
+            Ok(Listening::Nobody(beside)) => {
+                Err(Missing::This(failure::nobody_listens(addr, beside.as_deref())))
+            }
+            Ok(Listening::CannotTell(seen)) => {
+                Err(Missing::This(format!("{seen} listens, which cannot be told to be the server")))
+            }
+            // No `/proc`, or that of another pid namespace.
+            Err(_) => accepts(addr),
+        }
+    }
+
+    /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
+    /// error.
+    fn ended(&mut self, end: End) -> Error {
+        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        let may_be_daemon = end.status.is_some_and(|status| status.success());
+        let step = if may_be_daemon { MAX_PAUSE } else { OUTPUT_PATIENCE };
+        loop {
+            // Who makes itself a daemon forks and ends several times, and one look may miss it.
+            let output_ended = self.output.has_ended(step);
+            if may_be_daemon {
+                let all = sys::processes().ok();
+                let left = self.process.left(all.as_deref(), !output_ended);
+                if !left.is_empty() {
+                    return failure::daemon(&self.name, self.port, self.process.program(), &left);
+                }
+            }
+            if output_ended || Instant::now() >= deadline {
+                break;
+            }
+        }
+        failure::exited(&self.name, self.port, end, &self.output.tail())
+    }
+}
+
+fn accepts(addr: SocketAddr) -> Result<(), Missing> {
+    let missing = || Missing::This(format!("nothing accepts connections at {addr}"));
+    ready::accepts(addr).then_some(()).ok_or_else(missing)
+}
