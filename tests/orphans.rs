@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -119,6 +120,29 @@ fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
     assert!(stranger.try_wait().unwrap().is_none(), "the stranger got a signal");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+/// It may be the child of another thread, between its fork and its exec, which has all our files: the
+/// server's output is no sign of it.
+#[test]
+fn a_copy_of_the_harness_is_left_alone() {
+    if !in_own_pid_namespace("a_copy_of_the_harness_is_left_alone") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (child, program) = (child_path().display().to_string(), dir.path().join("server"));
+    // It is in its place before the server starts: `$(...)` waits until it has another output.
+    let copy = format!("env -i {MARK}=copy setsid sh -c 'echo; exec {child} sleep >&2' &");
+    let script = format!("#!/bin/sh\n: \"$({copy})\"\nexec {child} serve\n");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let registry = dir.path().join("registry");
+    let role = ["start-and-stop", registry.to_str().unwrap(), program.to_str().unwrap()];
+    let mut harness = TestChild::spawn(child_command(&role));
+    let stopped = std::iter::from_fn(|| harness.line()).last().unwrap();
+    assert_eq!(stopped, "forced: false, 0 leased");
+    harness.finish();
+    assert_eq!(processes_with(MARK, "copy").len(), 1, "the copy got a signal");
 }
 
 fn session(pid: u32) -> Option<u32> {
