@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::resume_unwind;
 use std::process::{self, Command};
@@ -394,6 +395,42 @@ fn one_that_leaves_a_daemon_and_ends_later() {
             assert_eq!(who_answers(server.addr()), daemon);
         });
     }
+}
+
+/// Each lacks one of what a daemon of the server would have: the name, a session of its own, our user.
+#[test]
+fn one_whose_port_a_stranger_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let renamed = dir.path().join("another");
+    fs::copy(child_path(), &renamed).unwrap();
+    let renamed = move || in_own_session(Command::new(&renamed));
+    left_alone(child_command(&["serve"]), renamed);
+    left_alone(child_command(&["serve"]), || child_command(&[]));
+    let Some(other) = SomebodyElse::new() else { return };
+    let mut same_program = Command::new(other.home().join("child"));
+    same_program.arg("serve");
+    left_alone(same_program, || in_own_session(other.child_command(&[])));
+}
+
+fn in_own_session(command: Command) -> Command {
+    let mut setsid = Command::new("setsid");
+    setsid.arg(command.get_program()).args(command.get_args());
+    setsid
+}
+
+/// A stop of the server leaves the stranger alone, who listens on its port since it was killed.
+fn left_alone(server: Command, stranger: impl FnOnce() -> Command) {
+    let (_traces, builder) = Traces::of(server, Port::Told);
+    let mut server = builder.start().unwrap();
+    server.signal(Signal::Kill).unwrap();
+    server.wait(DEADLINE).unwrap().unwrap();
+    let mut stranger = stranger();
+    stranger.args(["serve", &server.port().to_string()]).stderr(process::Stdio::null());
+    let mut stranger = TestChild::spawn(stranger);
+    let addr = server.addr();
+    eventually("the stranger listens", || TcpStream::connect(addr).is_ok());
+    assert!(!server.stop().unwrap().forced());
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger got a signal");
 }
 
 /// As a `setsid` in `pre_exec` does it, which is unsafe to write: this program calls it, and becomes

@@ -145,6 +145,23 @@ fn a_copy_of_the_harness_is_left_alone() {
     assert_eq!(processes_with(MARK, "copy").len(), 1, "the copy got a signal");
 }
 
+/// Such as a test that is run by a server whose own harness was killed.
+#[test]
+fn who_looks_is_no_orphan_whatever_is_in_its_environment() {
+    if !in_own_pid_namespace("who_looks_is_no_orphan_whatever_is_in_its_environment") {
+        return;
+    }
+    let (dead, orphan) = harness("exec setsid \"$0\" serve");
+    dead.kill();
+    let environment = fs::read_to_string(format!("/proc/{orphan}/environ")).unwrap();
+    let mut variables = environment.split('\0').filter_map(|entry| entry.split_once('='));
+    let (name, cookie) = variables.find(|(name, _)| *name == "PORTLEASE_COOKIE").unwrap();
+    let mut shell = support::shell("\"$0\" orphans; exit $?");
+    let answer = support::stdout_of(&shell.env(name, cookie).output().unwrap());
+    let found = answer.matches("command: ").count();
+    assert!(found == 1 && answer.contains("test-child serve"), "{answer}");
+}
+
 fn session(pid: u32) -> Option<u32> {
     stat(pid)?[3].parse().ok()
 }
