@@ -145,21 +145,43 @@ fn a_copy_of_the_harness_is_left_alone() {
     assert_eq!(processes_with(MARK, "copy").len(), 1, "the copy got a signal");
 }
 
-/// Such as a test that is run by a server whose own harness was killed.
+/// Such as a test that is run by a server whose own harness was killed: its own children, and their
+/// watchdogs, carry the cookie too.
 #[test]
 fn who_looks_is_no_orphan_whatever_is_in_its_environment() {
     if !in_own_pid_namespace("who_looks_is_no_orphan_whatever_is_in_its_environment") {
         return;
     }
     let (dead, orphan) = harness("exec setsid \"$0\" serve");
+    let (other, other_orphan) = harness("exec setsid \"$0\" serve");
     dead.kill();
+    other.kill();
     let environment = fs::read_to_string(format!("/proc/{orphan}/environ")).unwrap();
     let mut variables = environment.split('\0').filter_map(|entry| entry.split_once('='));
     let (name, cookie) = variables.find(|(name, _)| *name == "PORTLEASE_COOKIE").unwrap();
     let mut shell = support::shell("\"$0\" orphans; exit $?");
     let answer = support::stdout_of(&shell.env(name, cookie).output().unwrap());
     let found = answer.matches("command: ").count();
-    assert!(found == 1 && answer.contains("test-child serve"), "{answer}");
+    assert!(found == 1 && answer.contains(&format!("pid: {other_orphan},")), "{answer}");
+    reap().unwrap();
+}
+
+/// It handles no signal until it goes on.
+#[test]
+fn an_orphan_that_is_stopped_is_asked_all_the_same() {
+    if !in_own_pid_namespace("an_orphan_that_is_stopped_is_asked_all_the_same") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let asked = dir.path().join("asked");
+    let trap = format!("trap \": >{}; exit\" TERM", asked.display());
+    let (dead, orphan) =
+        harness(&format!("exec setsid sh -c '{trap}; \"$0\" serve & wait' \"$0\""));
+    dead.kill();
+    support::signal("STOP", orphan);
+    eventually("it is stopped", || support::stat(orphan).unwrap()[0] == "T");
+    assert_eq!(reap().unwrap().len(), 2, "it, and its child");
+    assert!(asked.exists(), "it was killed without being asked");
 }
 
 fn session(pid: u32) -> Option<u32> {
