@@ -2,7 +2,7 @@
 //!
 //! What can be asked for: `builder`. One start of it, from the spawn to the stop: `running`, and
 //! what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
-//! are: `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
+//! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
 //! dead harnesses: `orphan`. What it prints: `output`, `report`, `panic_log`. Whether it is ready:
 //! `starting`, `ready`, and whether it is the one who listens: `identity`.
 
@@ -12,6 +12,7 @@ mod daemon;
 mod escape;
 mod failure;
 mod identity;
+mod look;
 mod orphan;
 mod output;
 mod panic_log;
@@ -77,7 +78,7 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// - If this process was killed, nobody reads the server's output any more: one that prints while it
 ///   shuts down may be ended by `SIGPIPE` before it is done.
 /// - A process that leaves the process group (`setsid`; a server that makes itself a daemon) is not
-///   ended by the watchdog; [`reap`](crate::reap) does it later. [`stop`](Server::stop) ends it if
+///   ended by the watchdog; [`reap`] does it later. [`stop`](Server::stop) ends it if
 ///   its parents show where it comes from, or the variable `PORTLEASE_COOKIE` of its environment,
 ///   or if it listens on the leased port under the name of the program that was started.
 /// - That the one who accepts connections on the port stays this server: `start` checks it, but on a

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use portlease::{Server, orphans, reap};
 use support::{
-    MARK, TestChild, child_command, child_path, eventually, in_own_pid_namespace, lives,
-    processes_with, stat,
+    MARK, SomebodyElse, TestChild, child_command, child_path, eventually, in_own_pid_namespace,
+    lives, processes_with, stat,
 };
 
 /// A harness with a server that left the group, by way of `script`; and the server's pid.
@@ -208,4 +208,25 @@ fn with_pid(pid: u32, started: String) -> Child {
         found.is_some()
     });
     found.unwrap()
+}
+
+/// A harness may be hidden from who looks (`hidepid`): then it cannot be told to be dead.
+#[test]
+fn the_server_of_a_hidden_harness_is_no_orphan() {
+    let Some(other) = SomebodyElse::new() else { return };
+    if !in_own_pid_namespace("the_server_of_a_hidden_harness_is_no_orphan") {
+        return;
+    }
+    let hidden = Command::new("mount").args(["-o", "remount,hidepid=2", "/proc"]).status();
+    if !hidden.is_ok_and(|status| status.success()) {
+        return support::skip("`mount -o remount,hidepid=2 /proc` is not possible here")
+            .unwrap_or(());
+    }
+    let child = other.home().join("child").display().to_string();
+    let as_other = "exec setpriv --reuid=12345 --regid=12345 --clear-groups";
+    let (harness, server) = harness(&format!("{as_other} {child} serve"));
+    let looks = || support::stdout_of(&other.child_command(&["orphans"]).output().unwrap());
+    assert_eq!(looks(), "[]", "the harness of {server} lives");
+    harness.kill();
+    eventually("the watchdog ends it", || !lives(server));
 }

@@ -255,6 +255,17 @@ fn a_stop_by_another_signal() {
     assert!(!stopped.forced() && stopped.killed().is_empty());
 }
 
+/// What cannot be looked at is not gone.
+#[test]
+fn a_stop_without_a_descriptor_left() {
+    for spare in ["0", "1"] {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -n 64; exec \"$0\" stop-without-descriptors $1"]);
+        let output = command.arg(support::child_path()).arg(spare).output().unwrap();
+        assert_eq!(support::stdout_of(&output), "forced: false, tidied: true", "{spare}");
+    }
+}
+
 /// The numbers in `/proc` mean other processes there: none of them is looked at, nobody else hurt.
 #[test]
 fn a_stop_in_a_pid_namespace_without_its_proc() {

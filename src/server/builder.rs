@@ -172,17 +172,17 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
+    /// - [`ErrorKind::InvalidInput`]: nothing says how the server
     ///   gets its port, or two things say different; or the variable's name cannot be one.
-    /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
+    /// - [`ErrorKind::Spawn`]: the program, or its watchdog, cannot be
     ///   executed.
-    /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,
+    /// - [`ErrorKind::Exited`]: it ended before it was ready; at once,
     ///   with the last it printed.
-    /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with what was
+    /// - [`ErrorKind::NotReady`]: it was not ready in time; with what was
     ///   missing, and the last it printed.
-    /// - [`ErrorKind::PortTaken`](crate::ErrorKind::PortTaken): another process listens where the
+    /// - [`ErrorKind::PortTaken`]: another process listens where the
     ///   server's clients would connect; the message names it.
-    /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
+    /// - [`ErrorKind::Io`]: its output cannot be copied to the directory that
     ///   `PORTLEASE_LOG_DIR` names.
     /// - What taking a lease can fail with.
     ///

@@ -4,15 +4,20 @@
 ///
 /// From the programs' manuals; it is advice, and nothing else depends on it.
 pub(super) fn foreground(program: &str) -> Option<&'static str> {
+    // Debian has the version in the name: php-fpm8.2.
+    let program = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     Some(match program {
         "nginx" => "add `-g 'daemon off;'`, or `daemon off;` to its configuration",
         "redis-server" | "valkey-server" | "keydb-server" => "add `--daemonize no`",
         "haproxy" => "add `-db`, and leave out `-D`",
-        "memcached" | "mosquitto" | "unbound" => "leave out `-d`",
+        "memcached" | "mosquitto" => "leave out `-d`",
+        "unbound" => "add `-d`",
+        "named" => "add `-f`",
+        "mysqld" | "mariadbd" | "uwsgi" => "leave out `--daemonize`",
         "gunicorn" => "leave out `-D` and `--daemon`",
         "mongod" | "mongos" => "leave out `--fork`",
         "lighttpd" | "sshd" => "add `-D`",
-        "httpd" | "apache2" => "add `-DFOREGROUND`",
+        "httpd" | "apache" => "add `-DFOREGROUND`",
         "php-fpm" => "add `--nodaemonize`",
         "varnishd" => "add `-F`",
         "squid" => "add `-N`",

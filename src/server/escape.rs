@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::process;
 
 use super::cookie::Cookie;
-use crate::sys::{self, ProcessEntry, ProcessId};
+use super::look::Look;
+use crate::sys::{self, ProcessId};
 
 /// By what a process of one start of a server can be known.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,15 @@ pub(super) struct Trail {
     pub(super) program: String,
 }
 
-/// Of `all`, who was started since the server's child (`since`), is not `known` yet, and
+/// Who was found, and whether the look missed nobody.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) processes: Vec<ProcessId>,
+    /// Somebody ended before he could be looked into, and may have started others.
+    pub(super) is_unsure: bool,
+}
+
+/// Of all processes, who was started since the server's child (`since`), is not `known` yet, and
 ///
 /// - has its cookie; or, without any cookie that can be read,
 /// - can write to its output, while `output_is_open`, and is not a copy of this very program: that
@@ -30,35 +39,42 @@ pub(super) struct Trail {
 /// - or listens on the port that is leased for it, calls itself as its program does, acts for our
 ///   user, and has left our session: nginx as a daemon.
 pub(super) fn find(
-    all: &[ProcessEntry],
+    look: &Look,
     since: ProcessId,
     trail: &Trail,
     output_is_open: bool,
     known: &BTreeSet<ProcessId>,
-) -> Vec<ProcessId> {
-    let Some(own) = all.iter().find(|entry| entry.id.pid == process::id()) else {
-        return Vec::new();
+) -> Found {
+    let Some(own) = look.all.iter().find(|entry| entry.id.pid == process::id()) else {
+        return Found { is_unsure: true, ..Found::default() };
     };
-    let newer = all.iter().filter(|entry| {
+    let newer = look.all.iter().filter(|entry| {
         entry.id.start >= since.start && entry.id != own.id && !known.contains(&entry.id)
     });
+    let mut found = Found::default();
     let mut listening: Option<Vec<u64>> = None; // looked up for the first one who may listen
-    let is_ours = |entry: &&ProcessEntry| {
+    for entry in newer {
         let pid = entry.id.pid;
-        if let Some(cookie) = Cookie::of(pid) {
-            return trail.cookie.as_ref() == Some(&cookie);
+        // Asked first: once it is another program, it has an environment and files of its own.
+        let is_other = output_is_open && sys::is_same_program(pid, own.id.pid) == Some(false);
+        let is_ours = match look.cookie(entry.id) {
+            Some(cookie) => trail.cookie.as_ref() == Some(&cookie),
+            None => {
+                is_other && sys::can_write_to(pid, &trail.pipes).unwrap_or(false)
+                    || trail.port != 0
+                        && entry.session != own.session
+                        && calls_itself(pid, &trail.program)
+                        && sys::process_uid(pid) == Some(sys::effective_uid())
+                        && listens(pid, listening.get_or_insert_with(|| listening_on(trail.port)))
+            }
+        };
+        if is_ours {
+            found.processes.push(entry.id);
+        } else {
+            found.is_unsure |= look.cookie(entry.id).is_none() && !sys::may_live(entry.id);
         }
-        let writes = output_is_open
-            && sys::can_write_to(pid, &trail.pipes).unwrap_or(false)
-            && sys::is_same_program(pid, own.id.pid) == Some(false);
-        writes
-            || trail.port != 0
-                && entry.session != own.session
-                && calls_itself(pid, &trail.program)
-                && sys::process_uid(pid) == Some(sys::effective_uid())
-                && listens(pid, listening.get_or_insert_with(|| listening_on(trail.port)))
-    };
-    newer.filter(is_ours).map(|entry| entry.id).collect()
+    }
+    found
 }
 
 /// The kernel cuts names after 15 bytes.

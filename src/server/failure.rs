@@ -77,8 +77,8 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
     let hint = programs.into_iter().find_map(|program| daemon::foreground(&program));
     let hint = hint.unwrap_or("most servers have an option for that");
     let message = format!(
-        "server `{name}` made itself a daemon{}: its own process ended (exit status: 0) and left \
-         {}, which is stopped now; run it in the foreground: {hint}",
+        "server `{name}` ended before it was ready{} (exit status: 0), and left {}; if it made itself a \
+         daemon, run it in the foreground: {hint}",
         on_port(port),
         described(left).join(", ")
     );

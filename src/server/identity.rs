@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use super::look::Look;
 use super::process::{Process, describe};
 use crate::sys::{self, ProcessEntry, ProcessId, SocketEntry};
 
@@ -45,17 +46,17 @@ pub(super) fn look(
         let beside: Vec<_> = beside.iter().map(|socket| socket.local.to_string()).collect();
         return Ok(Listening::Nobody((!beside.is_empty()).then(|| beside.join(" and "))));
     }
-    let all = sys::processes()?;
-    let mut ours = process.family(&all);
+    let all = Look::now()?;
+    let mut ours = process.family(&all).living;
     for socket in reachable {
         if has_one(&ours, &socket) {
             continue;
         }
-        ours = process.family_with_escaped(&all, output_is_open);
+        ours = process.family_with_escaped(&all, output_is_open).living;
         if has_one(&ours, &socket) {
             continue;
         }
-        if let Some(owner) = owner(&all, &socket) {
+        if let Some(owner) = owner(&all.all, &socket) {
             return Ok(Listening::Stranger(format!("{} on {}", describe(owner), socket.local)));
         }
         let of_our_user = ours.iter().any(|it| sys::process_uid(it.id.pid) == Some(socket.uid));

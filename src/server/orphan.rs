@@ -16,6 +16,9 @@ use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 /// How long an orphan may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long at most nobody looks whether there are others.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// How much of a command line is shown.
 const MAX_COMMAND: usize = 200;
 
@@ -64,6 +67,9 @@ impl fmt::Display for Orphan {
 /// - That nothing else is left: some programs write over their environment (nginx, PostgreSQL), and
 ///   those of other users may not be looked into.
 /// - Test processes of other pid namespaces cannot be seen, so their servers are no orphans.
+/// - What a server starts for others to use (a build daemon, a terminal multiplexer) carries its
+///   cookie, and hands it on to all that it starts later. A test process that carries a cookie itself
+///   finds nobody who carries the same one.
 ///
 /// # Errors
 ///
@@ -80,14 +86,16 @@ impl fmt::Display for Orphan {
 pub fn orphans() -> Result<Vec<Orphan>> {
     let world = World::own().ok_or_else(|| cannot_look(io::ErrorKind::Unsupported.into()))?;
     let all = sys::processes().map_err(cannot_look)?;
-    let living: BTreeSet<ProcessId> = all.iter().map(|entry| entry.id).collect();
     let ancestors = ancestors(&all, process::id());
+    // What we carry ourselves, our own children and watchdogs do too.
+    let own: Vec<Cookie> = ancestors.iter().filter_map(|&pid| Cookie::of(pid)).collect();
     let others = all.iter().filter(|entry| !ancestors.contains(&entry.id.pid));
     let orphan = |entry: &ProcessEntry| {
-        let cookie = Cookie::of(entry.id.pid).filter(|cookie| cookie.is_of(&world))?;
+        let cookie = Cookie::of(entry.id.pid).filter(|it| it.is_of(&world) && !own.contains(it))?;
         let harness = cookie.harness;
         let command = command(entry.id.pid)?;
-        (!living.contains(&harness)).then_some(Orphan { id: entry.id, harness, command })
+        // Looked at now: `all` may hide it, or have missed it.
+        (!sys::may_live(harness)).then_some(Orphan { id: entry.id, harness, command })
     };
     Ok(others.filter_map(orphan).collect())
 }
@@ -109,26 +117,34 @@ pub fn orphans() -> Result<Vec<Orphan>> {
 /// # Ok::<(), portlease::Error>(())
 /// ```
 pub fn reap() -> Result<Vec<Orphan>> {
-    let orphans = orphans()?;
-    let known: BTreeSet<ProcessId> = orphans.iter().map(|orphan| orphan.id).collect();
+    let mut ended = Vec::new();
+    let mut known = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     let (mut sent, mut sent_at) = (Sent::Nothing, Instant::now());
     loop {
+        // Some may have started others since.
+        for orphan in orphans()? {
+            if known.insert(orphan.id) {
+                ended.push(orphan);
+            }
+        }
         let all = sys::processes().map_err(cannot_look)?;
         let left = tree::living(&known, &all);
         match stop::next(!left.is_empty(), sent, sent_at.elapsed(), GRACE) {
-            Step::Sweep | Step::Done => return Ok(orphans),
-            Step::Terminate => {
-                signal(&left, Signal::Terminate);
-                signal(&left, Signal::Continue);
-                (sent, sent_at) = (Sent::Terminate, Instant::now());
-            }
-            Step::Kill => {
-                signal(&left, Signal::Kill);
-                (sent, sent_at) = (Sent::Kill, Instant::now());
-            }
+            Step::Sweep | Step::Done => return Ok(ended),
+            Step::Terminate => (sent, sent_at) = (Sent::Terminate, Instant::now()),
+            Step::Kill => (sent, sent_at) = (Sent::Kill, Instant::now()),
             Step::Wait(time) => {
+                if sent == Sent::Kill {
+                    signal(&left, Signal::Kill);
+                } else {
+                    let new: Vec<_> =
+                        left.iter().filter(|entry| asked.insert(entry.id)).copied().collect();
+                    signal(&new, Signal::Terminate);
+                    signal(&new, Signal::Continue);
+                }
                 let pids: Vec<_> = left.iter().map(|entry| entry.id.pid).collect();
-                sys::wait_for_exit(&pids, time);
+                sys::wait_for_exit(&pids, time.min(LOOK_AGAIN));
             }
             Step::GiveUp => {
                 let message = format!(

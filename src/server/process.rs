@@ -7,9 +7,13 @@ use std::process::{self, Child, Command, ExitStatus};
 
 use super::cookie::{self, Cookie};
 use super::escape::{self, Trail};
+use super::look::Look;
 use super::tree;
 use super::watchdog::Watchdog;
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
+
+/// How many processes are named in an error.
+const MAX_DESCRIBED: usize = 8;
 
 /// A child in a group of its own, with all that it started.
 #[derive(Debug)]
@@ -25,6 +29,14 @@ pub(super) struct Process {
     end: Option<End>,
     /// A child that was forked from this process must not stop its parent's servers.
     started_by: u32,
+}
+
+/// Who of a server's processes a look shows.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    pub(super) living: Vec<ProcessEntry>,
+    /// Somebody may have been missed.
+    pub(super) is_unsure: bool,
 }
 
 /// That the child has ended.
@@ -112,55 +124,52 @@ impl Process {
         self.end
     }
 
-    /// Who of it lives, according to `all` processes, which were looked at **after** [`end`] was asked:
-    /// else the child could have forked after the look, and have ended before the question. Without
-    /// `all`, only the child can be seen.
+    /// Who of it lives, according to a look that was made **after** [`end`] was asked: else the child
+    /// could have forked after the look, and have ended before the question. Without a look, only
+    /// the child can be seen.
     ///
     /// Who left the group is found through his parents, for as long as each look finds one of them.
-    /// Others are looked for when nobody else is left; `output_is_open` is one of their signs.
+    /// Others are looked for when nobody else is left, or if `search` says so; `output_is_open` is one
+    /// of their signs.
     ///
     /// [`end`]: Process::end
     pub(super) fn left(
         &mut self,
-        all: Option<&[ProcessEntry]>,
+        look: Option<&Look>,
         output_is_open: bool,
-    ) -> Vec<ProcessEntry> {
-        let child = ProcessId { pid: self.pid(), start: self.start.unwrap_or(0) };
-        let mut left = match all {
-            Some(all) => self.family(all),
-            None => Vec::new(),
+        search: bool,
+    ) -> Family {
+        let mut family = match look {
+            Some(look) => self.family(look),
+            None => Family::default(),
         };
-        if self.end.is_none() {
-            if left.iter().all(|entry| entry.id != child) {
-                let parent = process::id();
-                left.push(ProcessEntry { id: child, parent, group: self.group, session: 0 });
-            }
-        } else if let (true, Some(all)) = (left.is_empty(), all) {
-            left = self.family_with_escaped(all, output_is_open);
+        if let (true, Some(look)) = (search || family.living.is_empty(), look) {
+            family = self.family_with_escaped(look, output_is_open);
         }
-        left
+        let id = ProcessId { pid: self.pid(), start: self.start.unwrap_or(0) };
+        if self.end.is_none() && family.living.iter().all(|entry| entry.id != id) {
+            let parent = process::id();
+            family.living.push(ProcessEntry { id, parent, group: self.group, session: 0 });
+        }
+        family
     }
 
     /// The living ones of its group, with their descendants.
-    pub(super) fn family(&mut self, all: &[ProcessEntry]) -> Vec<ProcessEntry> {
+    pub(super) fn family(&mut self, look: &Look) -> Family {
         let start = self.start;
         self.known.extend(start.map(|start| ProcessId { pid: self.child.id(), start }));
         let (group, watchdog) = (self.group(), self.watchdog());
-        tree::extend(&mut self.known, all, group, watchdog);
-        tree::living(&self.known, all)
+        tree::extend(&mut self.known, &look.all, group, watchdog);
+        Family { living: tree::living(&self.known, &look.all), is_unsure: false }
     }
 
     /// The same, with others who left the group and lost their parents.
-    pub(super) fn family_with_escaped(
-        &mut self,
-        all: &[ProcessEntry],
-        output_is_open: bool,
-    ) -> Vec<ProcessEntry> {
-        if let Some(start) = self.start {
-            let since = ProcessId { pid: self.pid(), start };
-            self.known.extend(escape::find(all, since, &self.trail, output_is_open, &self.known));
-        }
-        self.family(all)
+    pub(super) fn family_with_escaped(&mut self, look: &Look, output_is_open: bool) -> Family {
+        let Some(start) = self.start else { return self.family(look) };
+        let since = ProcessId { pid: self.pid(), start };
+        let found = escape::find(look, since, &self.trail, output_is_open, &self.known);
+        self.known.extend(found.processes);
+        Family { is_unsure: found.is_unsure, ..self.family(look) }
     }
 
     /// Whether somebody of its group lives beside the watchdog.
@@ -221,9 +230,15 @@ impl Process {
     }
 }
 
-/// Each as `4242 (nginx)`.
+/// Each as `4242 (nginx)`, and of many, some.
 pub(super) fn described(entries: &[ProcessEntry]) -> Vec<String> {
-    entries.iter().map(|entry| describe(entry.id)).collect()
+    let mut described: Vec<_> =
+        entries.iter().take(MAX_DESCRIBED).map(|entry| describe(entry.id)).collect();
+    let more = entries.len().saturating_sub(MAX_DESCRIBED);
+    if more > 0 {
+        described.push(format!("{more} more"));
+    }
+    described
 }
 
 pub(super) fn describe(id: ProcessId) -> String {

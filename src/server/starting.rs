@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::builder::{Config, Ports, Way};
 use super::identity::{self, Listening};
+use super::look::Look;
 use super::process::End;
 use super::ready::{self, Passed, Who};
 use super::running::Running;
 use super::{failure, loopback, say};
 use crate::error::{Error, Result};
-use crate::sys;
 
 /// The shortest and the longest pause between two looks, and which part of the time that has passed
 /// it is: who starts fast is looked at often, and nobody costs more than some percent of a CPU.
@@ -126,8 +126,8 @@ impl Running {
             // Who makes itself a daemon forks and ends several times, and one look may miss it.
             let output_ended = self.output.has_ended(step);
             if may_be_daemon {
-                let all = sys::processes().ok();
-                let left = self.process.left(all.as_deref(), !output_ended);
+                let look = Look::now().ok();
+                let left = self.process.left(look.as_ref(), !output_ended, false).living;
                 if !left.is_empty() {
                     return failure::daemon(&self.name, self.port, self.process.program(), &left);
                 }

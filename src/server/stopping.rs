@@ -5,8 +5,11 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use super::look::Look;
 use super::output::Output;
 use super::process::{End, Process, describe, described};
 use super::stop::{self, Sent, Step};
@@ -15,6 +18,9 @@ use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 
 /// How long at most nobody looks: processes may appear that were not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How many looks are repeated because they missed something.
+const MAX_LOOKS_AGAIN: u32 = 100;
 
 /// A server that is being ended.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ pub(super) struct Stopping {
     left: Vec<ProcessEntry>,
     /// Who was asked to end outside of the group.
     asked: BTreeSet<ProcessId>,
+    looks_again: u32,
     killed: BTreeMap<ProcessId, String>,
 }
 
@@ -69,20 +76,37 @@ impl Stopping {
             sent_at: now,
             left: Vec::new(),
             asked: BTreeSet::new(),
+            looks_again: 0,
             killed: BTreeMap::new(),
         }
     }
 
-    /// Looks who is left of `all` processes, and does what is due. `Err`: how long there is nothing
+    /// Looks who is left, and does what is due. `Err`: how long there is nothing
     /// more to do, unless one of [`waits_for`](Stopping::waits_for) ends.
     ///
     /// After the sweep, a look at the group will do, which takes 0.1 ms instead of 1 ms: nobody was
     /// left before, and nobody has the output open.
-    fn step(&mut self, all: &Processes) -> Result<Result<Gone, Left>, Duration> {
+    fn step(&mut self, looks: &Looks) -> Result<Result<Gone, Left>, Duration> {
         let output_is_open = !self.output.has_ended(Duration::ZERO);
         let just_swept = self.sent == Sent::Sweep && self.left.is_empty() && !output_is_open;
         if !just_swept || self.process.group_lives() {
-            self.left = self.process.left(all.get(), output_is_open);
+            let look = match looks.get() {
+                Ok(look) => Some(look),
+                // Others may close some descriptors soon. If not, the watchdog takes over.
+                Err(error) if sys::is_out_of_descriptors(error) => {
+                    if self.may_look_again(true) {
+                        return Err(LOOK_AGAIN);
+                    }
+                    let who = "(unknown: no file descriptor is left to look)".to_owned();
+                    return Ok(Err(Left { processes: vec![who], watched: self.is_watched() }));
+                }
+                Err(_) => None, // no `/proc` of ours
+            };
+            let family = self.process.left(look, output_is_open, self.sent == Sent::Nothing);
+            if family.living.is_empty() && self.may_look_again(family.is_unsure) {
+                return Err(Duration::from_millis(1));
+            }
+            self.left = family.living;
         }
         let since = self.sent_at.elapsed();
         match stop::next(!self.left.is_empty(), self.sent, since, self.grace) {
@@ -120,13 +144,24 @@ impl Stopping {
             }
             // Dropped, the watchdog takes over, with the lock.
             Step::GiveUp => {
-                let watched = self.sent != Sent::Sweep && self.process.watchdog().is_some();
+                let watched = self.is_watched();
                 if !watched {
                     self.process.close();
                 }
                 Ok(Err(Left { processes: described(&self.left), watched }))
             }
         }
+    }
+
+    /// Whether the watchdog lives, and will take over if this is dropped.
+    fn is_watched(&self) -> bool {
+        self.sent != Sent::Sweep && self.process.watchdog().is_some()
+    }
+
+    /// Whether a look that missed something is to be repeated: so many times, not for ever.
+    fn may_look_again(&mut self, missed: bool) -> bool {
+        self.looks_again += u32::from(missed);
+        missed && self.looks_again <= MAX_LOOKS_AGAIN
     }
 
     fn sent(&mut self, what: Sent) {
@@ -156,13 +191,13 @@ impl Stopping {
     }
 }
 
-/// All processes, as one look shows them, if anybody needs it.
+/// One look for all servers, if any needs it.
 #[derive(Debug, Default)]
-struct Processes(OnceCell<Option<Vec<ProcessEntry>>>);
+struct Looks(OnceCell<io::Result<Look>>);
 
-impl Processes {
-    fn get(&self) -> Option<&[ProcessEntry]> {
-        self.0.get_or_init(|| sys::processes().ok()).as_deref()
+impl Looks {
+    fn get(&self) -> Result<&Look, &io::Error> {
+        self.0.get_or_init(Look::now).as_ref()
     }
 }
 
@@ -174,11 +209,11 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
         for (server, _) in &mut servers {
             server.process.end();
         }
-        let all = Processes::default();
+        let looks = Looks::default();
         let mut pause = None;
         let mut waits_for = Vec::new();
         for (server, outcome) in servers.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
-            match server.step(&all) {
+            match server.step(&looks) {
                 Ok(done) => *outcome = Some(done),
                 Err(time) => {
                     pause = Some(pause.map_or(time, |pause: Duration| pause.min(time)));
@@ -187,6 +222,7 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
             }
         }
         match pause {
+            Some(pause) if waits_for.is_empty() => thread::sleep(pause),
             Some(pause) => sys::wait_for_exit(&waits_for, pause),
             None => return servers.into_iter().filter_map(|(_, outcome)| outcome).collect(),
         }

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::sys::{ProcessEntry, ProcessId};
 
-/// Adds to `known` whoever of `all` is of the group, or descends from one who is known; but for
+/// Adds to `known` whoever of `all` is of the group, descends from one who is known, or is of a group
+/// that one of these leads (as the watchdog of a harness that runs in the server does); but for
 /// `watchdog`, who leads the group, and what that one started.
 pub(super) fn extend(
     known: &mut BTreeSet<ProcessId>,
@@ -17,9 +18,11 @@ pub(super) fn extend(
     watchdog: Option<u32>,
 ) {
     let mut children: HashMap<u32, Vec<&ProcessEntry>> = HashMap::new();
+    let mut members: HashMap<u32, Vec<&ProcessEntry>> = HashMap::new();
     let mut found = Vec::new();
     for entry in all {
         children.entry(entry.parent).or_default().push(entry);
+        members.entry(entry.group).or_default().push(entry);
         let of_group = Some(entry.group) == group && Some(entry.parent) != watchdog;
         if Some(entry.id.pid) != watchdog && (of_group || known.contains(&entry.id)) {
             found.push(entry.id);
@@ -27,10 +30,11 @@ pub(super) fn extend(
     }
     while let Some(id) = found.pop() {
         known.insert(id);
-        for child in children.get(&id.pid).into_iter().flatten() {
-            // Nobody is older than his parent: that would be a namesake's child.
-            if child.id.start >= id.start && !known.contains(&child.id) {
-                found.push(child.id);
+        let led = members.get(&id.pid).into_iter().flatten();
+        for entry in children.get(&id.pid).into_iter().flatten().chain(led) {
+            // Nobody is older than his parent, or his group: those would be a namesake's.
+            if entry.id.start >= id.start && !known.contains(&entry.id) {
+                found.push(entry.id);
             }
         }
     }
@@ -92,6 +96,8 @@ mod tests {
         check(&[101], &[(103, 102, 103), (102, 101, 102), (101, 50, 100)], &[101, 102, 103]);
         // The parent is gone, and the child was adopted: known before, it stays so.
         check(&[101, 102], &[(102, 1, 102), (103, 102, 102)], &[101, 102, 103]);
+        // The members of a group that one of ours leads, whoever their parents are.
+        check(&[101], &[(101, 50, 100), (102, 101, 102), (103, 1, 102)], &[101, 102, 103]);
         // One who is known has gone; what adopts its pid's children is not looked at.
         check(&[101], &[(104, 1, 104)], &[101]);
     }

@@ -33,7 +33,7 @@ pub(crate) use linux::{ephemeral_ports, net_namespace, net_namespace_cookie, res
 pub(crate) use pidfd::{signal_exactly, wait_for_exit};
 pub(crate) use process::{
     ProcessEntry, ProcessId, boot_id, can_write_to, group_members, has_socket, inode,
-    is_same_program, process_arguments, process_name, process_namespaces, process_start,
+    is_same_program, may_live, process_arguments, process_name, process_namespaces, process_start,
     process_uid, process_variable, processes,
 };
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};

@@ -17,7 +17,7 @@ use super::process::{ProcessId, lives};
 pub(crate) fn signal_exactly(id: ProcessId, signal: Signal) -> io::Result<()> {
     // Opened before it is looked at.
     let descriptor = open_process(id.pid);
-    if !lives(id) {
+    if !lives(id)? {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     let descriptor = match descriptor {

@@ -47,15 +47,31 @@ fn proc_is_ours() -> bool {
 
 /// Whether the process `id` lives. A zombie does not: under a pid 1 that does not reap, it stays for
 /// ever.
-pub(super) fn lives(id: ProcessId) -> bool {
-    stat_of(id.pid).is_some_and(|stat| stat.start == id.start && stat.lives())
+///
+/// # Errors
+///
+/// No descriptor is left to look.
+pub(super) fn lives(id: ProcessId) -> io::Result<bool> {
+    let stat = look_at(id.pid)?;
+    Ok(stat.is_some_and(|stat| stat.start == id.start && stat.lives()))
+}
+
+/// Whether the process `id` lives, or cannot be told to be gone: `/proc` may hide other users'
+/// processes (`hidepid`).
+pub(crate) fn may_live(id: ProcessId) -> bool {
+    match look_at(id.pid) {
+        Ok(Some(stat)) => stat.start == id.start && stat.lives(),
+        Ok(None) => super::unix::group_of(id.pid).is_some(),
+        Err(_) => true,
+    }
 }
 
 /// All living processes. 8 us each.
 ///
 /// # Errors
 ///
-/// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others.
+/// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others. Or no
+/// descriptor is left, so that some might be missed.
 pub(crate) fn processes() -> io::Result<Vec<ProcessEntry>> {
     processes_where(|_| true)
 }
@@ -80,7 +96,7 @@ fn processes_where(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<ProcessEnt
         if !is_wanted(pid) {
             continue;
         }
-        let Some(stat) = stat_of(pid).filter(Stat::lives) else { continue };
+        let Some(stat) = look_at(pid)?.filter(Stat::lives) else { continue };
         let Stat { parent, group, session, start, .. } = stat;
         processes.push(ProcessEntry { id: ProcessId { pid, start }, parent, group, session });
     }
@@ -233,10 +249,20 @@ impl Stat {
 }
 
 fn stat_of(pid: u32) -> Option<Stat> {
+    look_at(pid).ok().flatten()
+}
+
+/// `None`: there is no such process, or it is hidden.
+fn look_at(pid: u32) -> io::Result<Option<Stat>> {
     // The kernel's lines are shorter than this.
     let mut text = [0; 1024];
-    let size = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
-    Stat::parse(&text[..size])
+    let mut file = match File::open(format!("/proc/{pid}/stat")) {
+        Err(error) if super::is_out_of_descriptors(&error) => return Err(error),
+        Err(_) => return Ok(None),
+        Ok(file) => file,
+    };
+    let size = file.read(&mut text).unwrap_or(0);
+    Ok(Stat::parse(&text[..size]))
 }
 
 #[cfg(test)]
@@ -293,7 +319,10 @@ mod tests {
         let own = own.expect("this process is not among all");
         assert_eq!(Some(own.id.start), process_start(pid));
         assert_eq!(own.parent, std::os::unix::process::parent_id());
-        assert!(lives(own.id) && !lives(ProcessId { start: own.id.start + 1, ..own.id }));
+        let namesake = ProcessId { start: own.id.start + 1, ..own.id };
+        assert!(lives(own.id).expect("look") && !lives(namesake).expect("look"));
+        assert!(may_live(own.id) && !may_live(namesake));
+        assert!(!may_live(ProcessId { pid: u32::MAX >> 1, start: 1 }));
         assert_eq!(process_uid(pid), Some(crate::sys::effective_uid()));
         assert_eq!(process_variable(pid, "NO_SUCH_VARIABLE"), None);
         assert_eq!(process_variable(pid, "CARGO_PKG_NAME").as_deref(), Some("portlease"));

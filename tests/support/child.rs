@@ -114,6 +114,7 @@ fn main() {
             process::exit(status.code().unwrap_or(1));
         }
         ["stop-with-an-orphan"] => stop_with_an_orphan(),
+        ["stop-without-descriptors", spare] => stop_without_descriptors(spare.parse().unwrap()),
         ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
@@ -450,6 +451,27 @@ fn unstoppable(dir: &str, program: &str) {
     say(format_args!("{:?}", server.restart().unwrap_err().kind()));
     drop(server);
     say(format_args!("{} leased", registry.list().unwrap().len()));
+}
+
+/// Stops a server while so few descriptors are left, for a moment, that `/proc` cannot be looked at.
+fn stop_without_descriptors(spare: usize) {
+    let mut command = Command::new("/bin/sh");
+    let script = "(trap 'sleep 0.3; echo tidied; exit' TERM; echo UP; while :; do sleep 0.05; done) & \
+                  exec \"$0\" serve";
+    command.args(["-c", script]).arg(own_path());
+    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    server.wait_for_line("UP", Duration::from_secs(60)).unwrap();
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    files.truncate(files.len() - spare);
+    let stopping = thread::spawn(move || server.stop().unwrap());
+    thread::sleep(Duration::from_millis(200)); // it has looked by then, most likely
+    drop(files);
+    let stopped = stopping.join().unwrap();
+    let tidied = stopped.output().contains("tidied");
+    say(format_args!("forced: {}, tidied: {tidied}", stopped.forced()));
 }
 
 /// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM.
