@@ -83,6 +83,8 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 ///   or if it listens on the leased port under the name of the program that was started.
 /// - That the one who accepts connections on the port stays this server: `start` checks it, but on a
 ///   leased port a stranger who sets `SO_REUSEADDR` and asks for that very number could come later.
+/// - One that forks faster than `/proc` can be looked at, and leaves group and session each time, may
+///   get away.
 /// - Without `/bin/sh` there is no watchdog.
 /// - Values in statics are never dropped; for these, the watchdog is what ends the server.
 #[must_use = "the server is stopped as soon as this is dropped; keep it in a variable for as long \
