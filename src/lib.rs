@@ -63,6 +63,9 @@ pub use sys::Signal;
 
 #[cfg(fuzzing)] // set by cargo-fuzz, for `fuzz/`
 #[doc(hidden)]
+pub use server::fuzz_report;
+#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use sys::fuzz_kernel_tables;
 
 /// The README's code is compiled and run like any other documentation.

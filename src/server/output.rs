@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::report;
+use super::report::{self, Rank};
 
 /// How much of the output is kept.
 const MAX_TAIL: usize = 64 * 1024;
@@ -278,8 +278,11 @@ impl State {
 
     fn line(&mut self, bytes: &[u8], stream: Stream, continues: bool) {
         let mut text = String::from_utf8_lossy(bytes).into_owned();
-        if stream == Stream::Stdout && !continues && self.reported.is_none() {
-            self.reported = report::port(&text);
+        let is_whole = !continues && text.ends_with('\n');
+        if stream == Stream::Stdout && is_whole && self.reported.is_none() {
+            let is_it =
+                |report: &report::Report| report.rank == Rank::Variable && report.name.is_none();
+            self.reported = report::read(&text).into_iter().find(is_it).map(|report| report.port);
         }
         if !text.ends_with('\n') {
             text.push('\n');
@@ -295,6 +298,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const OUT: Stream = Stream::Stdout;
@@ -372,5 +377,45 @@ mod tests {
             assert_eq!(wait("three", Duration::MAX), "three");
         });
         assert_eq!(wait("four", Duration::MAX), "(end)");
+    }
+
+    /// Bytes with short lines, lines over the bound, and reports that a read may cut in two.
+    fn printed() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => prop::sample::select(vec!["PORT=", "12345", "\n", "\r\n", "http://a:80", "é"])
+                .prop_map(|text| text.as_bytes().to_vec()),
+            2 => prop::collection::vec(any::<u8>(), 0..20),
+            1 => (MAX_LINE - 20..MAX_LINE + 20).prop_map(|length| vec![b'x'; length]),
+        ];
+        prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// It does not matter how the bytes are cut into reads.
+        #[test]
+        fn reads_may_be_cut_anywhere(
+            bytes in printed(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let whole = pushed(&[(&bytes, OUT)]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let reads: Vec<_> =
+                cuts.windows(2).map(|cut| (&bytes[cut[0]..cut[1]], OUT)).collect();
+            let cut = pushed(&reads);
+
+            let texts = |output: &Output| -> Vec<_> {
+                output.lines().into_iter().map(|line| line.text).collect()
+            };
+            prop_assert_eq!(texts(&whole), texts(&cut));
+            prop_assert_eq!(whole.tail(), cut.tail());
+            prop_assert_eq!(whole.state().reported, cut.state().reported);
+            let state = cut.state();
+            prop_assert!(state.size <= MAX_TAIL);
+            prop_assert!(state.partial[0].bytes.len() < MAX_LINE);
+        }
     }
 }

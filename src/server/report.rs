@@ -1,35 +1,178 @@
-//! Which port a server says it listens on. Pure: a line in, a port out.
+//! Which ports a server says it has. Pure: lines in, ports out.
+//!
+//! Nobody agreed on a form, so four are understood, from the most to the least certain
+//! ([`Rank`]). What is found may still be another's port, of a database for instance; whoever asks
+//! says which ports the server listens on, and only those count.
+//!
+//! Lines of debuggers, metrics, admin interfaces and the like, and those that tell of a failure,
+//! never report the main port. `node --inspect` prints its debugger's first, and listens on it.
 
-use crate::range::parse_port;
-
-/// The port that a line of the form `PORT=40123` reports.
-pub(super) fn port(line: &str) -> Option<u16> {
-    parse_port(line.trim().strip_prefix("PORT=")?)
-}
+mod form;
+mod json;
+mod text;
+mod wording;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
-    fn check(line: &str, expected: Option<u16>) {
-        assert_eq!(port(line), expected, "{line:?}");
+use wording::Wording;
+
+/// A line reports no more ports than these.
+const MAX_PER_LINE: usize = 16;
+
+/// So many reports of one start are remembered.
+const MAX_REPORTS: usize = 64;
+
+/// So many characters of a line are kept for a message.
+const MAX_KEPT: usize = 300;
+
+/// What a line says about a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) rank: Rank,
+    /// `grpc` of `GRPC_PORT=40124`, in lower case. `None`: the main one.
+    pub(super) name: Option<String>,
+    pub(super) port: u16,
+}
+
+/// The form of a report, from the most to the least certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// `PORT=40123`, in capitals, anywhere in the line.
+    Variable,
+    /// The line is a JSON object with a `port`, or an address with one.
+    Json,
+    /// An `http` or `https` URL with a port.
+    Url,
+    /// Words: `listening on 127.0.0.1:8080`, `started on port 8080`.
+    Phrase,
+}
+
+/// All that a line says, the most certain first, and each port once for each name.
+pub(super) fn read(line: &str) -> Vec<Report> {
+    let mut reports = Vec::new();
+    if !line.contains(|c: char| c.is_ascii_digit()) {
+        return reports;
+    }
+    let line = text::without_escapes(line);
+    let wording = Wording::of(&line);
+    let mut add = |rank, name: Option<String>, port| {
+        let is_new = !reports.iter().any(|known: &Report| known.name == name && known.port == port);
+        let fits = name.is_some() || !wording.excludes_main;
+        if is_new && fits && reports.len() < MAX_PER_LINE {
+            reports.push(Report { rank, name, port });
+        }
+    };
+    form::variables(&line).for_each(|(name, port)| add(Rank::Variable, name, port));
+    if !wording.only_connects() {
+        json::ports(&line).for_each(|(name, port)| add(Rank::Json, name, port));
+    }
+    if wording.excludes_main {
+        return reports;
+    }
+    let urls = form::urls(&line).filter(|&(at, _)| !wording.connects(at));
+    urls.for_each(|(_, port)| add(Rank::Url, None, port));
+    let phrases = form::addresses(&line)
+        .chain(form::pairs(&line))
+        .chain(form::numbered(&line))
+        .chain(form::bare(&line))
+        .filter(|&(at, _)| wording.listens(at));
+    let phrases = phrases.map(|(_, port)| port).chain(form::only_numbered(&line));
+    phrases.for_each(|port| add(Rank::Phrase, None, port));
+    reports
+}
+
+/// What was reported so far, of one start: fed line by line, asked at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reports {
+    /// Each with its line, in the order of the lines.
+    all: Vec<(Report, String)>,
+}
+
+/// The main port, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    Nothing,
+    Port {
+        port: u16,
+        rank: Rank,
+        line: &'a str,
+    },
+    /// Two ports, each as good as the other. The lines may be the same.
+    Ambiguous {
+        ports: [u16; 2],
+        lines: [&'a str; 2],
+    },
+}
+
+impl Reports {
+    /// Takes a whole line.
+    pub(super) fn add(&mut self, line: &str) {
+        for report in read(line) {
+            if self.all.iter().any(|(known, _)| *known == report) || !self.make_room(report.rank) {
+                continue;
+            }
+            let line = text::without_escapes(line);
+            let kept = line.trim().chars().filter(|c| !c.is_control()).take(MAX_KEPT).collect();
+            self.all.push((report, kept));
+        }
     }
 
-    #[test]
-    fn lines() {
-        check("PORT=40123", Some(40_123));
-        check("  PORT=1\r\n", Some(1));
-        check("PORT=65535", Some(65_535));
-        check("PORT=0", None);
-        check("PORT=65536", None);
-        check("PORT=99999", None);
-        check("PORT=", None);
-        check("PORT=8080 ", Some(8080));
-        check("PORT=80 80", None);
-        check("PORT=+80", None);
-        check("EXPORT=80", None);
-        check("listening, PORT=80", None);
-        check("port=80", None);
-        check("", None);
+    /// Forgets the last of the least certain for one that is more certain. Whether there is room.
+    fn make_room(&mut self, rank: Rank) -> bool {
+        if self.all.len() < MAX_REPORTS {
+            return true;
+        }
+        let ranks = self.all.iter().map(|(report, _)| report.rank).enumerate();
+        match ranks.max_by_key(|&(at, rank)| (rank, at)) {
+            Some((at, worst)) if worst > rank => drop(self.all.remove(at)),
+            _ => return false,
+        }
+        true
     }
+
+    /// The main port: of those for which `listens` is true, the most certain one.
+    pub(super) fn main(&self, mut listens: impl FnMut(u16) -> bool) -> Found<'_> {
+        let main = self.all.iter().filter(|(report, _)| report.name.is_none());
+        let main: Vec<_> = main.filter(|(report, _)| listens(report.port)).collect();
+        let Some((first, line)) = main.iter().min_by_key(|(report, _)| report.rank) else {
+            return Found::Nothing;
+        };
+        let rival = |(report, _): &&&(Report, String)| {
+            report.rank == first.rank && report.port != first.port
+        };
+        match main.iter().find(rival) {
+            Some((second, other)) => {
+                Found::Ambiguous { ports: [first.port, second.port], lines: [line, other] }
+            }
+            None => Found::Port { port: first.port, rank: first.rank, line },
+        }
+    }
+
+    /// The port that was reported first under this name, in whatever case.
+    pub(super) fn named(&self, name: &str) -> Option<u16> {
+        let is_it = |report: &&Report| {
+            report.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name))
+        };
+        self.all.iter().map(|(report, _)| report).find(is_it).map(|report| report.port)
+    }
+}
+
+/// Reads lines of any bytes, and checks what must hold for each.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_report(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut reports = Reports::default();
+    for line in text.split('\n') {
+        let found = read(line);
+        assert!(found.len() <= MAX_PER_LINE);
+        let plain = text::without_escapes(line);
+        let numbers = plain.split(|c: char| !c.is_ascii_digit());
+        let said = |port: u16| numbers.clone().any(|number| number == port.to_string());
+        assert!(found.iter().all(|report| report.port != 0 && said(report.port)));
+        reports.add(line);
+    }
+    assert!(reports.all.len() <= MAX_REPORTS);
+    let _ = (reports.main(|port| port % 2 == 0), reports.main(|_| true), reports.named("grpc"));
 }
