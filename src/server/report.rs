@@ -56,29 +56,31 @@ pub(super) fn read(line: &str) -> Vec<Report> {
     }
     let line = text::without_escapes(line);
     let wording = Wording::of(&line);
-    let mut add = |rank, name: Option<String>, port| {
+    let mut add = |rank, at, name: Option<String>, port| {
         let is_new = !reports.iter().any(|known: &Report| known.name == name && known.port == port);
-        let fits = name.is_some() || !wording.excludes_main;
+        let fits = name.is_some() || wording.may_be_main(at);
         if is_new && fits && reports.len() < MAX_PER_LINE {
             reports.push(Report { rank, name, port });
         }
     };
-    form::variables(&line).for_each(|(name, port)| add(Rank::Variable, name, port));
+    for (at, name, port) in form::variables(&line) {
+        add(Rank::Variable, at, name, port);
+    }
     if !wording.only_connects() {
-        json::ports(&line).for_each(|(name, port)| add(Rank::Json, name, port));
+        // The fields of an object have no order: every word is about all of them.
+        json::ports(&line).for_each(|(name, port)| add(Rank::Json, line.len(), name, port));
     }
-    if wording.excludes_main {
-        return reports;
+    for (at, port) in form::urls(&line).filter(|&(at, _)| !wording.connects(at)) {
+        add(Rank::Url, at, None, port);
     }
-    let urls = form::urls(&line).filter(|&(at, _)| !wording.connects(at));
-    urls.for_each(|(_, port)| add(Rank::Url, None, port));
     let phrases = form::addresses(&line)
         .chain(form::pairs(&line))
         .chain(form::numbered(&line))
         .chain(form::bare(&line))
         .filter(|&(at, _)| wording.listens(at));
-    let phrases = phrases.map(|(_, port)| port).chain(form::only_numbered(&line));
-    phrases.for_each(|port| add(Rank::Phrase, None, port));
+    for (at, port) in phrases.chain(form::only_numbered(&line)) {
+        add(Rank::Phrase, at, None, port);
+    }
     reports
 }
 
@@ -169,7 +171,7 @@ pub fn fuzz_report(bytes: &[u8]) {
         assert!(found.len() <= MAX_PER_LINE);
         let plain = text::without_escapes(line);
         let numbers = plain.split(|c: char| !c.is_ascii_digit());
-        let said = |port: u16| numbers.clone().any(|number| number == port.to_string());
+        let said = |port: u16| numbers.clone().any(|number| number.parse() == Ok(port));
         assert!(found.iter().all(|report| report.port != 0 && said(report.port)));
         reports.add(line);
     }

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::text::{ends_with_host, leading_port};
+use super::text::{ends_with_host, leading_port, whole_port};
 
 /// The lowest port of `listening on 3000`: lower numbers count threads and cores.
 const LOWEST_BARE: u16 = 1024;
 
 /// `PORT=40123` and `GRPC_PORT=40124`, anywhere in the text: the part before `_PORT` in lower case.
-pub(super) fn variables(text: &str) -> impl Iterator<Item = (Option<String>, u16)> {
+pub(super) fn variables(text: &str) -> impl Iterator<Item = (usize, Option<String>, u16)> {
     text.match_indices("PORT=").filter_map(|(at, variable)| {
         let value = text.get(at + variable.len()..)?.trim_start_matches(['"', '\'']);
         let port = leading_port(value)?;
@@ -19,8 +19,8 @@ pub(super) fn variables(text: &str) -> impl Iterator<Item = (Option<String>, u16
             return None;
         }
         match (name, name.strip_suffix('_')) {
-            ("", _) => Some((None, port)),
-            (_, Some(name)) if !name.is_empty() => Some((Some(name.to_lowercase()), port)),
+            ("", _) => Some((at, None, port)),
+            (_, Some(name)) if !name.is_empty() => Some((at, Some(name.to_lowercase()), port)),
             _ => None,
         }
     })
@@ -84,11 +84,11 @@ pub(super) fn numbered(text: &str) -> Vec<(usize, u16)> {
 }
 
 /// The port of a line that says nothing else: `port: 8080`, `>> port=8080`.
-pub(super) fn only_numbered(text: &str) -> Option<u16> {
+pub(super) fn only_numbered(text: &str) -> Option<(usize, u16)> {
     let text = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let text = text.strip_prefix("port").or(text.strip_prefix("Port"))?;
-    let number = text.trim_start_matches([' ', ':', '=', '"', '\'']);
-    if number.len() == text.len() { None } else { super::text::whole_port(number) }
+    let number = text.trim_start_matches([' ', '\t', ':', '=', '"', '\'']);
+    if number.len() == text.len() { None } else { Some((0, whole_port(number)?)) }
 }
 
 /// `listening on 3000`: a number by itself.

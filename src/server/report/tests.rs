@@ -110,11 +110,7 @@ const STARTED: &[(Rank, u16, &str)] = &[
     (Phrase, 32967, "[2026-11-21 11:27:07] INFO  WEBrick::HTTPServer#start: pid=32175 port=32967"),
     (Url, 3000, "* Listening on http://127.0.0.1:3000"),
     (Phrase, 9292, "* Listening on tcp://0.0.0.0:9292"),
-    (
-        Phrase,
-        4567,
-        "== Sinatra (v3.0.5) has taken the stage on 4567 for development with backup from Puma; listening on localhost:4567",
-    ),
+    (Phrase, 4567, "Listening on 0.0.0.0:4567, CTRL+C to stop"),
     // Java: the JDK, Spring Boot, Tomcat, Jetty, Netty, Quarkus, Micronaut, WireMock, Kafka,
     // ZooKeeper, Elasticsearch.
     (Phrase, 46113, "Server started on /127.0.0.1:46113"),
@@ -315,7 +311,50 @@ const STARTED: &[(Rank, u16, &str)] = &[
         "2026.11.21 11:26:24.565000 [ 1 ] {} <Information> Application: Listening for native protocol (tcp): 127.0.0.1:9000",
     ),
     (Phrase, 24054, "epmd: Sat Nov 21 11:27:00 2026: try to initiate listening port 24054"),
-    // Others.
+    (Phrase, 7687, "2026-11-21 11:26:24.565+0000 INFO  Bolt enabled on localhost:7687."),
+    (Phrase, 6333, "2026-11-21T11:26:24.565Z  INFO qdrant::actix: Qdrant HTTP listening on 6333"),
+    (
+        Phrase,
+        8000,
+        "2026-11-21T11:26:24.565Z  INFO surrealdb::net: Started web server on 127.0.0.1:8000",
+    ),
+    (
+        Url,
+        5984,
+        "[info] 2026-11-21T11:26:24.565Z nonode@nohost <0.7.0> -------- Apache CouchDB has started on http://127.0.0.1:5984/",
+    ),
+    (Phrase, 8983, "Started Solr server on port 8983 (pid=1234). Happy searching!"),
+    (
+        Phrase,
+        9200,
+        r#"{"@timestamp":"2026-11-21T11:26:24.565Z", "log.level": "INFO", "message":"publish_address {127.0.0.1:9200}, bound_addresses {[::1]:9200}, {127.0.0.1:9200}", "log.logger":"org.elasticsearch.http.AbstractHttpServerTransport","elasticsearch.cluster.name":"docker-cluster"}"#,
+    ),
+    // What tests have beside them.
+    (Phrase, 9515, "ChromeDriver was started successfully on port 9515."),
+    (Phrase, 9515, "Starting ChromeDriver 114.0.5735.90 (386bc09e8f4f) on port 9515"),
+    (Phrase, 4444, "1795260403348\tgeckodriver\tINFO\tListening on 127.0.0.1:4444"),
+    (
+        Url,
+        4444,
+        "11:26:24.565 INFO [Standalone.execute] - Started Selenium Standalone 4.8.0 (revision 267030adea): http://172.17.0.2:4444",
+    ),
+    (Phrase, 1025, "2026/11/21 11:26:24 [SMTP] Binding to address: 0.0.0.0:1025"),
+    (Url, 10000, "Azurite Blob service is successfully listening at http://127.0.0.1:10000"),
+    (Phrase, 8000, "Port:\t8000"),
+    (
+        Phrase,
+        8474,
+        r#"INFO[0000] API HTTP server starting                      host=localhost port=8474 version=2.1.4"#,
+    ),
+    (Phrase, 8080, "Forwarding from 127.0.0.1:8080 -> 80"),
+    (Phrase, 8001, "Starting to serve on 127.0.0.1:8001"),
+    (
+        Url,
+        8180,
+        "INFO  [io.quarkus] (main) Keycloak 25.0.0 on JVM started in 6.1s. Listening on: \
+         http://0.0.0.0:8180. Management interface listening on http://0.0.0.0:9000.",
+    ),
+    // Made up.
     (Json, 44155, r#"{"msg":"listening","addr":{"port":44155}}"#),
     (Json, 44155, r#"{"event":"ready","address":"127.0.0.1:44155"}"#),
     (Json, 8080, r#" {"port":"8080"} "#),
@@ -350,6 +389,8 @@ const NOTHING: &[&str] = &[
     "2026-11-21 11:25:29 server started",
     "Server started at 12:34:56",
     "Server started at 2026-11-21 11:25:29",
+    "Server started at 2026-11-21T11:26",
+    "Server started at 21/Nov/2026:11:26:24 +0000",
     "INFO:     Started server process [28501]",
     "[INFO] Starting granian (main PID: 28610)",
     "Booting worker with pid: 28511",
@@ -391,7 +432,6 @@ const NOTHING: &[&str] = &[
     "using upstream http://127.0.0.1:9000",
     "client connected from 127.0.0.1:51234",
     "waiting for localhost:5432",
-    "waiting for localhost:5432 to be available",
     r#"INFO:     127.0.0.1:51234 - "GET / HTTP/1.1" 200 OK"#,
     r#"{"level":"info","msg":"connecting to database","host":"db","port":5432}"#,
     r#"{"t":{"$date":"2026-11-21T11:26:24.565+00:00"},"c":"NETWORK","msg":"Connection accepted","attr":{"remote":"127.0.0.1:51966"}}"#,
@@ -409,6 +449,8 @@ const NOTHING: &[&str] = &[
     "[31916] 2026/11/21 11:26:43.079320 [INF] Starting http monitor on 127.0.0.1:24049",
     r#"{"level":"info","ts":1795260403.3,"logger":"admin","msg":"admin endpoint started","address":"localhost:2019","enforce_origin":false}"#,
     "[vite] HMR server listening on port 24678",
+    "[2026-11-21T11:26:24,565][INFO ][o.e.t.TransportService   ] [node-1] publish_address {127.0.0.1:9300}, bound_addresses {127.0.0.1:9300}",
+    "Listening on http://127.0.0.1:8080 (admin)",
     "JMX listening on port 9010",
     "Management plugin: HTTP (non-TLS) listener started on port 15672",
     "2026-11-21 11:26:42.774437 I | embed: listening for peers on 127.0.0.1:24048",
@@ -417,6 +459,8 @@ const NOTHING: &[&str] = &[
     // Failures.
     "Error: listen EADDRINUSE: address already in use :::3000",
     "listen tcp :8080: bind: address already in use",
+    "nginx: [debug] close listening 127.0.0.1:24011 #3",
+    "epmd: there is already a epmd running at port 24054 on ipaddr 127.0.0.1",
     "Port 5173 is in use, trying another one...",
     "2026-11-21T11:26:55.082Z\tinfo\tgracefully shutting down webservice at \"127.0.0.1:24050\"",
 ];

@@ -31,10 +31,12 @@ fn skip_escape(chars: &mut std::str::Chars<'_>) {
         // Parameters, then a final byte.
         Some('[') => drop(chars.find(|c| ('@'..='~').contains(c))),
         // A string, up to a bell or an `ESC \`, whose second character is not of the text.
-        Some(']') => match chars.find(|&c| c == BELL || c == ESCAPE) {
-            Some(ESCAPE) => drop(chars.next()),
-            _ => {}
-        },
+        Some(']') => {
+            let end = chars.find(|&c| c == BELL || c == ESCAPE);
+            if end == Some(ESCAPE) {
+                chars.next();
+            }
+        }
         // A character set.
         Some('(' | ')') => drop(chars.next()),
         _ => {}
@@ -79,7 +81,7 @@ pub(super) fn ends_with_host(text: &str) -> bool {
         "" => ends_with_any_host(before),
         _ if host.parse::<Ipv4Addr>().is_ok() => true,
         _ if before.ends_with(':') => ends_with_full_v6(text),
-        _ => host.contains(char::is_alphabetic) && BEFORE_A_NAME.contains(&last_word(before)),
+        _ => host.starts_with(char::is_alphabetic) && BEFORE_A_NAME.contains(&last_word(before)),
     }
 }
 

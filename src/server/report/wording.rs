@@ -4,7 +4,7 @@
 /// It listens there.
 #[rustfmt::skip] // one word a line says no more
 const LISTENS: &[&str] = &[
-    "accepting", "available", "awaiting", "bind", "binding", "bound", "connections", "exposed",
+    "accepting", "available", "awaiting", "bind", "binding", "bound", "connections", "enabled", "exposed",
     "family", "hosting", "launched", "listen", "listener", "listening", "listens", "live",
     "online", "open", "opened", "opening", "publish", "ready", "run", "running", "runs", "serve",
     "serves", "serving", "start", "started", "starting", "up",
@@ -15,7 +15,7 @@ const LISTENS: &[&str] = &[
 const CONNECTS: &[&str] = &[
     "accepted", "connect", "connected", "connecting", "connection", "dial", "dialing", "fetch",
     "fetching", "forward", "forwarded", "forwarding", "polling", "proxied", "proxying",
-    "reconnecting", "redirect", "redirecting", "remote", "upstream", "upstreams", "waiting",
+    "reconnecting", "redirect", "redirecting", "remote", "upstream", "upstreams",
 ];
 
 /// A listener beside the main one.
@@ -32,7 +32,7 @@ const SIDE_PARTS: &[&str] = &["ws://", "wss://", "dt_socket"];
 /// Nobody listens, or not for much longer.
 #[rustfmt::skip] // one word a line says no more
 const FAILS: &[&str] = &[
-    "cannot", "closed", "closing", "eacces", "eaddrinuse", "econnrefused", "failed", "failure",
+    "already", "cannot", "close", "closed", "closing", "eacces", "eaddrinuse", "econnrefused", "failed", "failure",
     "refused", "shutting", "stopped", "stopping", "unable",
 ];
 
@@ -44,7 +44,7 @@ const FAIL_TOGETHER: &[(&str, &str)] = &[
     ("not", "listening"),
     ("not", "ready"),
 ];
-const LISTEN_TOGETHER: &[(&str, &str)] = &[("server", "address")];
+const LISTEN_TOGETHER: &[(&str, &str)] = &[("forwarding", "from"), ("server", "address")];
 const CONNECT_TOGETHER: &[(&str, &str)] = &[("proxy", "created"), ("proxy", "to")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,34 +54,40 @@ enum Signal {
 }
 
 /// The words of one line that matter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wording {
     /// By where they stand.
     signals: Vec<(usize, Signal)>,
-    /// Nothing in the line is the main port.
-    pub(super) excludes_main: bool,
+    /// Nothing from here on is the main port.
+    main_ends: Option<usize>,
 }
 
 impl Wording {
     pub(super) fn of(text: &str) -> Wording {
         let lower = text.to_ascii_lowercase();
-        let mut wording = Wording {
-            excludes_main: SIDE_PARTS.iter().any(|part| lower.contains(part)),
-            ..Wording::default()
-        };
-        let mut previous = "";
+        let (mut signals, mut fails, mut previous) = (Vec::new(), false, "");
+        let mut side = SIDE_PARTS.iter().filter_map(|part| lower.find(part)).min();
         for (at, word) in words(&lower) {
             let together = (previous, word);
-            if SIDE.contains(&word) || FAILS.contains(&word) || FAIL_TOGETHER.contains(&together) {
-                wording.excludes_main = true;
+            fails |= FAILS.contains(&word) || FAIL_TOGETHER.contains(&together);
+            if SIDE.contains(&word) {
+                side = Some(side.map_or(at, |side| side.min(at)));
+            }
+            if LISTENS.contains(&word) || LISTEN_TOGETHER.contains(&together) {
+                signals.push((at, Signal::Listens));
             } else if CONNECTS.contains(&word) || CONNECT_TOGETHER.contains(&together) {
-                wording.signals.push((at, Signal::Connects));
-            } else if LISTENS.contains(&word) || LISTEN_TOGETHER.contains(&together) {
-                wording.signals.push((at, Signal::Listens));
+                signals.push((at, Signal::Connects));
             }
             previous = word;
         }
-        wording
+        // It counts from the start of its sentence.
+        let sentence = |at| lower.get(..at).and_then(|before| before.rfind(". ")).unwrap_or(0);
+        Wording { signals, main_ends: if fails { Some(0) } else { side.map(sentence) } }
+    }
+
+    /// What stands there may be the main port.
+    pub(super) fn may_be_main(&self, at: usize) -> bool {
+        self.main_ends.is_none_or(|end| at < end)
     }
 
     /// The word nearest before the place says that it listens there; without one, the first after.
