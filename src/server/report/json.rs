@@ -46,12 +46,12 @@ fn port(key: &str, value: &str) -> Option<(Option<String>, u16)> {
         return Some((Some(name.to_owned()), whole_port(value)?));
     }
     let key = key.replace(['_', '-', '.'], "");
-    if ADDRESSES.contains(&key.as_str()) {
-        let (host, port) = value.rsplit_once(':')?;
-        let is_host = ends_with_host(host) || host.chars().all(|c| c.is_alphanumeric() || c == '-');
-        return if is_host { Some((None, leading_port(port)?)) } else { None };
+    if !ADDRESSES.contains(&key.as_str()) {
+        return None;
     }
-    None
+    let (host, port) = value.rsplit_once(':')?;
+    let is_name = host.starts_with(char::is_alphabetic) && !host.contains([':', ' ']);
+    if is_name || ends_with_host(host) { Some((None, leading_port(port)?)) } else { None }
 }
 
 /// The names and values, strings without their quotes and with their escapes.

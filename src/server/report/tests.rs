@@ -341,6 +341,7 @@ const STARTED: &[(Rank, u16, &str)] = &[
     (Phrase, 1025, "2026/11/21 11:26:24 [SMTP] Binding to address: 0.0.0.0:1025"),
     (Url, 10000, "Azurite Blob service is successfully listening at http://127.0.0.1:10000"),
     (Phrase, 8000, "Port:\t8000"),
+    (Phrase, 8000, "  \"port\": 8000,"),
     (
         Phrase,
         8474,
@@ -358,6 +359,8 @@ const STARTED: &[(Rank, u16, &str)] = &[
     (Json, 44155, r#"{"msg":"listening","addr":{"port":44155}}"#),
     (Json, 44155, r#"{"event":"ready","address":"127.0.0.1:44155"}"#),
     (Json, 8080, r#" {"port":"8080"} "#),
+    (Json, 8080, r#"{ "a" : [ 1, 2 ], "listen" : "vm:8080" }"#),
+    (Json, 8080, r#"{"port":8080.5,"bind_addr":"[::1]:8080"}"#),
     (Json, 44155, r#"{"msg":"listening on 127.0.0.1:44155 \"now\"","port":44155}"#),
     (Phrase, 22000, "[YAKMJ] 11:26:56 INFO: TCP listener ([::]:22000) starting"),
     (Url, 32771, "http://user:secret@127.0.0.1:32771/"),
@@ -438,6 +441,10 @@ const NOTHING: &[&str] = &[
     r#"{"msg":"incoming request","req":{"remoteAddress":"127.0.0.1","remotePort":52345}}"#,
     r#"{"msg":"config","a":{"b":{"port":44155}}}"#,
     r#"{"port":0}"#,
+    r#"{"address":"12:34"}"#,
+    r#"{"address":"ready: 34"}"#,
+    r#"{"address":"fe80::1:34"}"#,
+    r#"["port",80]"#,
     r#"{"port":"#,
     r#"{"port}"#,
     // Debuggers, metrics, admin.

@@ -2,16 +2,16 @@
 //! main one. Words cannot tell for sure; who listens decides in the end.
 
 /// It listens there.
-#[rustfmt::skip] // one word a line says no more
+#[rustfmt::skip] // it would give each word a line
 const LISTENS: &[&str] = &[
-    "accepting", "available", "awaiting", "bind", "binding", "bound", "connections", "enabled", "exposed",
-    "family", "hosting", "launched", "listen", "listener", "listening", "listens", "live",
-    "online", "open", "opened", "opening", "publish", "ready", "run", "running", "runs", "serve",
-    "serves", "serving", "start", "started", "starting", "up",
+    "accepting", "available", "awaiting", "bind", "binding", "bound", "connections", "enabled",
+    "exposed", "family", "hosting", "launched", "listen", "listener", "listening", "listens",
+    "live", "online", "open", "opened", "opening", "publish", "ready", "run", "running", "runs",
+    "serve", "serves", "serving", "start", "started", "starting", "up",
 ];
 
 /// It, or somebody, goes there as a client.
-#[rustfmt::skip] // one word a line says no more
+#[rustfmt::skip] // it would give each word a line
 const CONNECTS: &[&str] = &[
     "accepted", "connect", "connected", "connecting", "connection", "dial", "dialing", "fetch",
     "fetching", "forward", "forwarded", "forwarding", "polling", "proxied", "proxying",
@@ -19,7 +19,7 @@ const CONNECTS: &[&str] = &[
 ];
 
 /// A listener beside the main one.
-#[rustfmt::skip] // one word a line says no more
+#[rustfmt::skip] // it would give each word a line
 const SIDE: &[&str] = &[
     "actuator", "admin", "debugger", "debugpy", "devtools", "hmr", "inspect", "inspector", "jdwp",
     "jmx", "livereload", "management", "metrics", "monitor", "monitoring", "peer", "peers",
@@ -30,13 +30,13 @@ const SIDE: &[&str] = &[
 const SIDE_PARTS: &[&str] = &["ws://", "wss://", "dt_socket"];
 
 /// Nobody listens, or not for much longer.
-#[rustfmt::skip] // one word a line says no more
+#[rustfmt::skip] // it would give each word a line
 const FAILS: &[&str] = &[
-    "already", "cannot", "close", "closed", "closing", "eacces", "eaddrinuse", "econnrefused", "failed", "failure",
-    "refused", "shutting", "stopped", "stopping", "unable",
+    "already", "cannot", "close", "closed", "closing", "eacces", "eaddrinuse", "econnrefused",
+    "failed", "failure", "refused", "shutting", "stopped", "stopping", "unable",
 ];
 
-/// Words that count together only.
+/// Words that count one after the other only.
 const FAIL_TOGETHER: &[(&str, &str)] = &[
     ("could", "not"),
     ("in", "use"),
@@ -58,7 +58,7 @@ enum Signal {
 pub(super) struct Wording {
     /// By where they stand.
     signals: Vec<(usize, Signal)>,
-    /// Nothing from here on is the main port.
+    /// Nothing from here on is the main port: it is of a listener beside it, or has failed.
     main_ends: Option<usize>,
 }
 
@@ -116,8 +116,8 @@ impl Wording {
 /// The words and where they stand. A path or a URL has none: it says where a file is.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let ends = |c: char| c.is_whitespace() || "\"'`=,()[]{}<>".contains(c);
-    let with_place = |text: &str, part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
+    let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
     let parts = text.split(ends).filter(|part| !part.contains('/'));
     let words = parts.flat_map(|part| part.split(|c: char| !c.is_alphanumeric()));
-    words.filter(|word| !word.is_empty()).map(move |word| (with_place(text, word), word))
+    words.filter(|word| !word.is_empty()).map(move |word| (place(word), word))
 }
