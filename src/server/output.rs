@@ -332,6 +332,7 @@ mod tests {
         check(&[(b"PORT=12", OUT), (b"34\nPORT=9\n", OUT)], Some(1234));
         let long = [b'x'; MAX_LINE];
         check(&[(&long, OUT), (b"PORT=1\n", OUT)], None); // not the start of its line
+        check(&[(&long[8..], OUT), (b" PORT=1234\n", OUT)], None); // nor its end
         check(&[(&long, OUT), (b"PORT=1\nPORT=2\n", OUT)], Some(2));
     }
 

@@ -367,6 +367,8 @@ const STARTED: &[(Rank, u16, &str)] = &[
     (Phrase, 8081, "Upstream is http://api, listening on backend-1:8081"),
     (Phrase, 43695, "server ready port=43695"),
     (Phrase, 43695, "port=43695"),
+    (Phrase, 3000, "server started (:::3000)"),
+    (Json, 44155, r#"{"msg":"a \" quote","port":44155}"#),
     (Url, 4566, "Ready. Running on HTTPS://localhost.localstack.cloud:4566"),
 ];
 
@@ -401,6 +403,7 @@ const NOTHING: &[&str] = &[
     "listening with a backlog of 511",
     "Running on 8 threads",
     "running at 100%",
+    "running at 2400%",
     "started in 1.234 seconds",
     "\x1b[32m\x1b[1mVITE\x1b[22m v8.3.8\x1b[39m  \x1b[2mready in \x1b[0m\x1b[1m203\x1b[22m ms",
     "Starting Redis version=7.0.15, bits=64, pid=30492",
@@ -424,6 +427,7 @@ const NOTHING: &[&str] = &[
     "Serving at https://127.0.0.1",
     "Serving at http://[::1]",
     "Serving at http://::1",
+    "Serving at http://a:::8080",
     "For help, see: https://nodejs.org/en/docs/inspector",
     // Somebody else's.
     "connecting to database at db.example:5432",
@@ -441,6 +445,8 @@ const NOTHING: &[&str] = &[
     r#"{"msg":"incoming request","req":{"remoteAddress":"127.0.0.1","remotePort":52345}}"#,
     r#"{"msg":"config","a":{"b":{"port":44155}}}"#,
     r#"{"port":0}"#,
+    r#"{"address":"127.0.0.1:80" and more"#,
+    r#"{"msg":"Ready. Metrics enabled","port":9100}"#,
     r#"{"address":"12:34"}"#,
     r#"{"address":"ready: 34"}"#,
     r#"{"address":"fe80::1:34"}"#,
@@ -521,6 +527,7 @@ fn a_port_has_the_name_before_it() {
     check("metrics at METRICS_PORT=9100", Some("metrics"), 9100);
     check(r#"{"grpc_port":40124}"#, Some("grpc"), 40124);
     check("PORT=1", None, 1);
+    assert_eq!(read("GRPC_PORT=1 PORT=1").len(), 2, "one port of two names");
     let mut reports = Reports::default();
     reports.add("GRPC_PORT=1 PORT=2");
     reports.add("GRPC_PORT=3");
@@ -553,7 +560,7 @@ fn the_most_certain_that_listens_is_the_main_one() {
         "listening on port 1",
         "see http://127.0.0.1:2/",
         r#"{"port":3}"#,
-        "\x1b[1mPORT=4\x1b[m\n",
+        "\x1b[1mPORT=4\x07\x1b[m\n",
         "GRPC_PORT=5",
     ];
     let reports = reports(&lines);
@@ -609,6 +616,7 @@ fn what_is_remembered_is_bounded_and_the_best() {
         reports.add("listening on port 1");
     }
     assert_eq!(reports.all.len(), MAX_REPORTS);
+    assert_ne!(reports.main(|port| port == 64), Found::Nothing, "the first stay");
     reports.add("http://a:1000");
     reports.add(&format!("PORT=2000 {}", "é".repeat(1000)));
     reports.add("http://a:1000");
@@ -617,7 +625,9 @@ fn what_is_remembered_is_bounded_and_the_best() {
         Found::Port { port, line, .. } => Some((port, line.chars().count())),
         _ => None,
     };
-    assert_eq!(main(1), Some((1, 19)), "the first of a rank stay");
+    assert_eq!(main(1), Some((1, 19)));
+    assert_eq!(main(62), Some((62, 20)));
+    assert_eq!(main(63), None, "the last made room");
     assert_eq!(main(1000), Some((1000, 13)));
     assert_eq!(main(2000), Some((2000, MAX_KEPT)));
     assert_eq!(main(200), None);
