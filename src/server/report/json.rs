@@ -91,7 +91,7 @@ fn value(text: &str) -> Option<&str> {
     if let Some(text) = text.strip_prefix('"') {
         return Some(string(text)?.0);
     }
-    Some(text.split([',', '}', ']', '{', '[', ' ']).next()?.trim_end())
+    Some(text.split([',', '}', ']', '{', '[', '"', ' ']).next()?.trim_end())
 }
 
 /// What comes before the next quote that is not escaped, and what after it.
