@@ -4,9 +4,11 @@
 //! what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
 //! dead harnesses: `orphan`. What it prints: `output`, `report`, `panic_log`. Whether it is ready:
-//! `starting`, `ready`, and whether it is the one who listens: `identity`.
+//! `starting`, `ready`, and whether it is the one who listens: `identity`. Which port it chose:
+//! `choice`.
 
 mod builder;
+mod choice;
 mod cookie;
 mod daemon;
 mod escape;
@@ -18,7 +20,6 @@ mod output;
 mod panic_log;
 mod process;
 mod ready;
-#[cfg_attr(not(test), allow(dead_code))] // so far, only variables are asked for
 mod report;
 mod running;
 mod starting;
@@ -141,7 +142,8 @@ impl Server {
     /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
     /// the message says what.
     fn launch(&mut self) -> Result<()> {
-        if self.lease.is_none() && self.config.way != Some(Way::Report) {
+        let chooses = self.config.way.as_ref().is_some_and(Way::is_servers_choice);
+        if self.lease.is_none() && !chooses {
             return Err(not_running()); // it was given up with what could not be stopped
         }
         let mut running = Running::spawn(&mut self.config, self.lease.as_ref())?;
@@ -156,6 +158,12 @@ impl Server {
     /// The port that the server listens on.
     pub fn port(&self) -> u16 {
         self.running.as_ref().map_or(0, |running| running.port)
+    }
+
+    /// A further port that the server reported under this name before it was ready: for `grpc`, in a
+    /// line `GRPC_PORT=40124`.
+    pub fn port_of(&self, name: &str) -> Option<u16> {
+        self.running.as_ref().and_then(|running| running.reports.named(name))
     }
 
     /// `127.0.0.1` with the port.

@@ -113,7 +113,9 @@ fn fails_with(
             (ErrorKind::NotReady, Some(port)) => {
                 format!("nothing listens at 127.0.0.1:{port}")
             }
-            (ErrorKind::NotReady, None) => "it has not printed a line `PORT=<number>`".to_owned(),
+            (ErrorKind::NotReady, None) => {
+                "it has not printed its port, as `PORT=<number>`".to_owned()
+            }
             _ => String::new(),
         };
         for expected in texts.iter().copied().chain([missing.as_str()]) {

@@ -5,14 +5,14 @@ mod support;
 
 use std::env;
 use std::fs;
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use portlease::{Server, Signal};
+use portlease::{ErrorKind, Server, ServerBuilder, Signal};
 use support::{DEADLINE, OwnRegistry, TestChild, eventually, is_root, stdout_of};
 use tempfile::TempDir;
 
@@ -199,8 +199,7 @@ fn nginx() -> Real {
     Real::start(dir_with(&[]), 3, |port, dir| nginx_command(port, dir, "off"))
 }
 
-/// The server, and a client whose query runs.
-fn postgres(query: &str) -> (Real, TestChild) {
+fn postgres_data() -> TempDir {
     let dir = dir_with(&[]);
     if is_root() {
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -208,7 +207,12 @@ fn postgres(query: &str) -> (Real, TestChild) {
     let arguments = ["--no-sync", "--no-locale", "--auth=trust", "--username=test", "data"];
     let mut initdb = not_as_root(command("initdb", &arguments));
     stdout_of(&initdb.current_dir(dir.path()).output().unwrap());
-    let postgres = postgres_in(dir);
+    dir
+}
+
+/// The server, and a client whose query runs.
+fn postgres(query: &str) -> (Real, TestChild) {
+    let postgres = postgres_in(postgres_data());
     let port = postgres.server.port().to_string();
     let database = ["--host=127.0.0.1", "--port", &port, "--username=test", "--dbname=postgres"];
     let mut psql = command("psql", &database);
@@ -292,6 +296,106 @@ fn memcached() -> Real {
     Real::start(dir_with(&[]), 1, |port, _| {
         command("memcached", &["-p", &port.to_string(), "-l", "127.0.0.1", "-u", "nobody"])
     })
+}
+
+/// Starts what chooses its port, and talks to it.
+fn chosen(builder: ServerBuilder, request: &str) {
+    let server = builder.start_timeout(DEADLINE).start().unwrap();
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(matches!(&answer, b"HTTP/" | b"VERSI"), "{answer:?}");
+    assert!(!server.stop().unwrap().forced());
+}
+
+const GET: &str = "GET / HTTP/1.0\r\n\r\n";
+
+/// Its report stays in its buffer.
+#[test]
+#[ignore = "needs Python"]
+fn python_on_a_port_of_its_choice() {
+    let arguments = ["-m", "http.server", "0", "--bind", "127.0.0.1"];
+    chosen(Server::builder(command("python3", &arguments)).report_port(), GET);
+}
+
+/// It tells its debugger's port first.
+#[test]
+#[ignore = "needs Node"]
+fn node_on_a_port_of_its_choice() {
+    let script = "const server = require('http').createServer((request, response) => response.end());\
+                  server.listen(0, '127.0.0.1', () => console.log(server.address()))";
+    chosen(Server::builder(command("node", &["--inspect=0", "-e", script])).report_port(), GET);
+}
+
+#[test]
+#[ignore = "needs PHP"]
+fn php_on_a_port_of_its_choice() {
+    chosen(Server::builder(command("php", &["-S", "127.0.0.1:0"])).report_port(), GET);
+}
+
+/// It prints nothing.
+#[test]
+#[ignore = "needs memcached"]
+fn memcached_on_a_port_of_its_choice() {
+    let arguments = ["-p", "-1", "-l", "127.0.0.1", "-u", "nobody"];
+    chosen(Server::builder(command("memcached", &arguments)).observe_port(), "version\r\n");
+}
+
+/// A stranger has 127.0.0.1, and the server what is left, [::]: it stays alive, and its clients would
+/// get to the stranger.
+fn beside_a_stranger(dir: TempDir, mut make: impl FnMut(u16) -> Command + Send + 'static) {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let stranger = TcpListener::bind(lease.addr()).unwrap();
+    let path = dir.path().to_owned();
+    let builder = Server::with(move |ports| {
+        let mut command = make(ports.main());
+        command.current_dir(&path);
+        command
+    });
+    // What it does then is its own choice: to live without that address, or to end.
+    let error = builder.lease(lease).start_timeout(DEADLINE).start().unwrap_err();
+    println!("{error}");
+    match error.kind() {
+        ErrorKind::PortTaken => {
+            let stranger = format!("process {} ", std::process::id());
+            assert!(error.to_string().contains(&stranger), "{error}");
+        }
+        kind => assert_eq!(kind, ErrorKind::Exited, "{error}"),
+    }
+    assert_eq!(error.port(), Some(port));
+    stranger.set_nonblocking(true).unwrap();
+    assert!(stranger.accept().is_err(), "the stranger was talked to");
+}
+
+#[test]
+#[ignore = "needs memcached"]
+fn memcached_beside_a_stranger() {
+    beside_a_stranger(dir_with(&[]), |port| {
+        command("memcached", &["-p", &port.to_string(), "-u", "nobody"])
+    });
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn mosquitto_beside_a_stranger() {
+    let config = "allow_anonymous true\n";
+    beside_a_stranger(dir_with(&[("mosquitto.conf", config)]), |port| {
+        command("mosquitto", &["-c", "mosquitto.conf", "-p", &port.to_string()])
+    });
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn postgres_beside_a_stranger() {
+    beside_a_stranger(postgres_data(), |port| {
+        let mut command = command("postgres", &["-D", "data", "-p", &port.to_string()]);
+        command.args(["--listen_addresses=*", "--unix_socket_directories=", "--fsync=off"]);
+        not_as_root(command)
+    });
 }
 
 /// Starts what makes itself a daemon: refused with advice and stopped; or, if it was found to listen

@@ -4,11 +4,12 @@ use std::env;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Server;
 use super::ready::Ready;
+use super::report::Own;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::Signal;
@@ -53,14 +54,23 @@ pub(super) struct Config {
 }
 
 /// How a server and this process agree on a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Way {
     /// It is leased, and told by this environment variable.
     Variable(String),
     /// It is leased, and put into the command by the closure.
     Closure,
-    /// The server chooses it, and reports it.
-    Report,
+    /// The server chooses it, and reports it, in a form of its own or in a usual one.
+    Report(Option<Own>),
+    /// The server chooses it, and says nothing.
+    Observe,
+}
+
+impl Way {
+    /// Whether the server chooses its port itself.
+    pub(super) fn is_servers_choice(&self) -> bool {
+        matches!(self, Way::Report(_) | Way::Observe)
+    }
 }
 
 /// Where the command comes from, at each start.
@@ -112,17 +122,56 @@ impl ServerBuilder {
         self
     }
 
-    /// Leases a port, and tells it to the server by the environment variable `name`. Of this and
-    /// [`report_port`](ServerBuilder::report_port), the last one counts.
+    /// Leases a port, and tells it to the server by the environment variable `name`. Of this,
+    /// [`report_port`](ServerBuilder::report_port) and [`observe_port`](ServerBuilder::observe_port),
+    /// the last one counts.
     pub fn env_port(mut self, name: impl Into<String>) -> Self {
         self.config.way = Some(Way::Variable(name.into()));
         self
     }
 
-    /// Lets the server choose its port (it binds port 0), and takes it from a line of the form
-    /// `PORT=40123` on its standard output.
+    /// Lets the server choose its port (it binds port 0), and takes it from what it prints, on either
+    /// stream.
+    ///
+    /// Understood are, from the most to the least certain: `PORT=40123`; a line of JSON with a `port`
+    /// or an address; an `http` URL; phrases such as `listening on 127.0.0.1:40123` and `started on
+    /// port 40123`. Lines of debuggers, metrics and admin interfaces do not count. A port is taken
+    /// once the server listens on it; all forms but the first wait 150 ms for a better answer.
+    ///
+    /// If the server listens on one port, and has said nothing of it for half a second, that port is
+    /// taken, and the test's output says so: Python's and C's programs hold back what they print to
+    /// a pipe, unless they flush it.
     pub fn report_port(mut self) -> Self {
-        self.config.way = Some(Way::Report);
+        self.config.way = Some(Way::Report(None));
+        self
+    }
+
+    /// The same, for a server that reports its port in a form of its own: `port` tells which port a
+    /// line reports.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use portlease::Server;
+    /// let builder = Server::builder(Command::new("my-server"));
+    /// let server = builder
+    ///     .report_port_where(|line| line.strip_prefix("my port: ")?.parse().ok())
+    ///     .start()?;
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn report_port_where(
+        mut self,
+        port: impl Fn(&str) -> Option<u16> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.way = Some(Way::Report(Some(Own(Arc::new(port)))));
+        self
+    }
+
+    /// Lets the server choose its port, and looks on which one it listens. If it is more than one for
+    /// 150 ms, that is an error.
+    pub fn observe_port(mut self) -> Self {
+        self.config.way = Some(Way::Observe);
         self
     }
 
@@ -201,10 +250,10 @@ fn lease_for(config: &Config, given: Option<Lease>) -> Result<Option<Lease>> {
              `report_port()`, or `Server::with` for a port in its arguments; for a program \
              whose port is fixed, `Server::with(|_| command).lease(lease)`",
         )),
-        (Some(Way::Report), None) => Ok(None),
-        (Some(Way::Report), Some(_)) => Err(invalid(
-            "a server that reports its port chooses it itself: use either `report_port()` or \
-             `lease(..)`",
+        (Some(way), None) if way.is_servers_choice() => Ok(None),
+        (Some(way), Some(_)) if way.is_servers_choice() => Err(invalid(
+            "a server whose port is reported or observed chooses it itself: use either \
+             `report_port()` or `observe_port()`, or `lease(..)`",
         )),
         (Some(Way::Variable(name)), _) if name.is_empty() || name.contains(['=', '\0']) => Err(
             invalid(format!("`env_port({name:?})`: no environment variable can have that name")),

@@ -86,8 +86,11 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
 }
 
 /// What is missing of a server that is to report its port.
-pub(super) const NOTHING_REPORTED: &str = "it has not printed a line `PORT=<number>` on its standard \
-     output; if it should have, and it is not below, it may have to flush it";
+pub(super) const NOTHING_REPORTED: &str = "it has not printed its port, as `PORT=<number>` or in another usual form, nor does it listen on \
+     one; if it should have printed it, and it is not below, it may have to flush it";
+
+/// What is missing of a server that is only looked at.
+pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port";
 
 /// What is missing if nobody listens at `addr`; `beside`: who listens on its port.
 pub(super) fn nobody_listens(addr: SocketAddr, beside: Option<&str>) -> String {
@@ -100,6 +103,15 @@ pub(super) fn nobody_listens(addr: SocketAddr, beside: Option<&str>) -> String {
              it is told; if it only needs longer, raise `start_timeout`"
         ),
     }
+}
+
+/// It is not to be told which one its port is.
+pub(super) fn ambiguous(name: &str, why: &str) -> Error {
+    let message = format!(
+        "server `{name}`: which port is its own? {why}; say so with `report_port_where`, or tell it a \
+         leased one with `env_port` or `Server::with`"
+    );
+    Error::new(ErrorKind::NotReady, message)
 }
 
 /// Somebody else listens where it should: `who`, as `4242 (nginx) on 127.0.0.1:80`.

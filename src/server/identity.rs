@@ -4,12 +4,13 @@
 //! by it, and a stranger must not get a byte. Two programs that both set `SO_REUSEPORT` share one
 //! port, so all sockets that a client could reach have to be ours.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::look::Look;
 use super::process::{Process, describe};
-use crate::sys::{self, ProcessEntry, ProcessId, SocketEntry};
+use crate::sys::{self, ProcessEntry, ProcessId, SocketEntry, Wanted};
 
 /// Who listens where a server should.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,6 +67,32 @@ pub(super) fn look(
         }
     }
     Ok(Listening::Ours)
+}
+
+/// The ports on which the server listens where a client of `ip` gets to, of sockets that are not among
+/// those `before`.
+///
+/// # Errors
+///
+/// The kernel's tables cannot be looked at.
+pub(super) fn listened_on(
+    process: &mut Process,
+    ip: IpAddr,
+    before: &[u32],
+    output_is_open: bool,
+) -> io::Result<BTreeSet<u16>> {
+    let mut listeners = sys::sockets(Wanted { listening: true, port: None })?;
+    listeners.retain(|socket| reaches(ip, socket) && !before.contains(&socket.inode));
+    if listeners.is_empty() {
+        return Ok(BTreeSet::new()); // nobody has anything new: no need to ask who is who
+    }
+    let look = Look::now()?;
+    let mut owned = BTreeSet::new();
+    for entry in process.family_with_escaped(&look, output_is_open).living {
+        owned.extend(sys::sockets_of(entry.id.pid).unwrap_or_default());
+    }
+    listeners.retain(|socket| owned.contains(&u64::from(socket.inode)));
+    Ok(listeners.iter().map(|socket| socket.local.port()).collect())
 }
 
 /// Whether a client of `ip` may get to a socket that listens on its port.

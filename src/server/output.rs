@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::report::{self, Rank};
+use super::report::{Reader, Reports};
 
 /// How much of the output is kept.
 const MAX_TAIL: usize = 64 * 1024;
@@ -82,7 +82,8 @@ struct State {
     partial: [Partial; 2],
     /// How many streams have not ended.
     open: usize,
-    reported: Option<u16>,
+    /// While it is of interest.
+    reader: Option<Reader>,
     copy: Option<File>,
 }
 
@@ -208,9 +209,14 @@ impl Output {
         }
     }
 
-    /// The port that was reported on the standard output.
-    pub(super) fn reported_port(&self) -> Option<u16> {
-        self.state().reported
+    /// From now on, lines are read for ports; or no more, since a server may print a lot.
+    pub(super) fn read_reports(&self, reader: Option<Reader>) {
+        self.state().reader = reader;
+    }
+
+    /// What the lines said about ports.
+    pub(super) fn reports(&self) -> Reports {
+        self.state().reader.as_ref().map(|reader| reader.reports.clone()).unwrap_or_default()
     }
 
     /// How far it has come: changes with each line, and with the end of each stream.
@@ -278,11 +284,8 @@ impl State {
 
     fn line(&mut self, bytes: &[u8], stream: Stream, continues: bool) {
         let mut text = String::from_utf8_lossy(bytes).into_owned();
-        let is_whole = !continues && text.ends_with('\n');
-        if stream == Stream::Stdout && is_whole && self.reported.is_none() {
-            let is_it =
-                |report: &report::Report| report.rank == Rank::Variable && report.name.is_none();
-            self.reported = report::read(&text).into_iter().find(is_it).map(|report| report.port);
+        if let (Some(reader), true) = (&mut self.reader, !continues && text.ends_with('\n')) {
+            reader.read(&text);
         }
         if !text.ends_with('\n') {
             text.push('\n');
@@ -323,16 +326,18 @@ mod tests {
     }
 
     #[test]
-    fn a_port_counts_on_stdout_only_and_the_first_one() {
-        let check = |chunks: &[(&[u8], Stream)], expected| {
-            assert_eq!(pushed(chunks).reported_port(), expected);
+    fn a_port_counts_on_either_stream_in_a_whole_line() {
+        let check = |chunks: &[(&[u8], Stream)], expected: Option<u16>| {
+            let output = pushed(&[]);
+            output.read_reports(Some(Reader::default()));
+            chunks.iter().for_each(|&(chunk, stream)| output.state().push(chunk, stream));
+            assert_eq!(output.reports().all_main().first().copied(), expected);
         };
-        check(&[(b"PORT=1\n", ERR)], None);
+        check(&[(b"PORT=1\n", ERR)], Some(1));
         check(&[(b"PORT=12", OUT)], None); // not a whole line yet
-        check(&[(b"PORT=12", OUT), (b"34\nPORT=9\n", OUT)], Some(1234));
+        check(&[(b"PORT=12", OUT), (b"34\n", OUT)], Some(1234));
         let long = [b'x'; MAX_LINE];
         check(&[(&long, OUT), (b"PORT=1\n", OUT)], None); // not the start of its line
-        check(&[(&long[8..], OUT), (b" PORT=1234\n", OUT)], None); // nor its end
         check(&[(&long, OUT), (b"PORT=1\nPORT=2\n", OUT)], Some(2));
     }
 
@@ -413,7 +418,7 @@ mod tests {
             };
             prop_assert_eq!(texts(&whole), texts(&cut));
             prop_assert_eq!(whole.tail(), cut.tail());
-            prop_assert_eq!(whole.state().reported, cut.state().reported);
+            prop_assert_eq!(whole.reports(), cut.reports());
             let state = cut.state();
             prop_assert!(state.size <= MAX_TAIL);
             prop_assert!(state.partial[0].bytes.len() < MAX_LINE);

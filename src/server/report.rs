@@ -15,6 +15,10 @@ mod wording;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
 use wording::Wording;
 
 /// A line reports no more ports than these.
@@ -84,6 +88,44 @@ pub(super) fn read(line: &str) -> Vec<Report> {
     reports
 }
 
+/// Reads the lines of one start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reader {
+    pub(super) reports: Reports,
+    own: Option<Own>,
+}
+
+impl Reader {
+    /// By what somebody says who knows the server; by default, by the usual forms.
+    pub(super) fn new(own: Option<Own>) -> Reader {
+        Reader { reports: Reports::default(), own }
+    }
+
+    /// Takes a whole line.
+    pub(super) fn read(&mut self, line: &str) {
+        match &self.own {
+            None => self.reports.add(line),
+            Some(Own(port)) => {
+                if let Some(port) = port(line.trim_end()).filter(|&port| port != 0) {
+                    self.reports.insert(Report { rank: Rank::Variable, name: None, port }, line);
+                }
+            }
+        }
+    }
+}
+
+/// What port a line reports, according to somebody who knows the server.
+#[derive(Clone)]
+pub(super) struct Own(pub(super) Arc<PortOfLine>);
+
+type PortOfLine = dyn Fn(&str) -> Option<u16> + Send + Sync;
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Own")
+    }
+}
+
 /// What was reported so far, of one start: fed line by line, asked at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reports {
@@ -111,13 +153,17 @@ impl Reports {
     /// Takes a whole line.
     pub(super) fn add(&mut self, line: &str) {
         for report in read(line) {
-            if self.all.iter().any(|(known, _)| *known == report) || !self.make_room(report.rank) {
-                continue;
-            }
-            let line = text::without_escapes(line);
-            let kept = line.trim().chars().filter(|c| !c.is_control()).take(MAX_KEPT).collect();
-            self.all.push((report, kept));
+            self.insert(report, line);
         }
+    }
+
+    fn insert(&mut self, report: Report, line: &str) {
+        if self.all.iter().any(|(known, _)| *known == report) || !self.make_room(report.rank) {
+            return;
+        }
+        let line = text::without_escapes(line);
+        let kept = line.trim().chars().filter(|c| !c.is_control()).take(MAX_KEPT).collect();
+        self.all.push((report, kept));
     }
 
     /// Forgets the last of the least certain for one that is more certain. Whether there is room.
@@ -149,6 +195,12 @@ impl Reports {
             }
             None => Found::Port { port: first.port, rank: first.rank, line },
         }
+    }
+
+    /// All ports that were reported without a name.
+    pub(super) fn all_main(&self) -> BTreeSet<u16> {
+        let main = self.all.iter().filter(|(report, _)| report.name.is_none());
+        main.map(|(report, _)| report.port).collect()
     }
 
     /// The port that was reported first under this name, in whatever case.

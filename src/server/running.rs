@@ -10,13 +10,14 @@ use super::builder::{Config, LOG_DIR_VARIABLE, Ports, Way};
 use super::escape::Trail;
 use super::output::{Line, Output, Waited};
 use super::process::{End, Process};
+use super::report::{Reader, Reports};
 use super::stopped::Stopped;
 use super::stopping::{self, Gone, Left, Stopping};
 use super::watchdog::Watchdog;
 use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::{self, Signal};
+use crate::sys::{self, Signal, Wanted};
 
 /// How long the last lines of a server that has ended may be on their way.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ pub(super) struct Running {
     pub(super) output: Output,
     /// The inodes of the sockets that listened on the port before.
     pub(super) before: Vec<u32>,
+    /// What it had said of ports when it was ready.
+    pub(super) reports: Reports,
     stop_signal: Signal,
 }
 
@@ -44,7 +47,9 @@ impl Running {
         };
         let Config { launch, way, name, stop_signal, stop_grace, .. } = config;
         let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
-        let before = if port == 0 { Vec::new() } else { sys::listeners(port).unwrap_or_default() };
+        let port_of_interest = (port != 0).then_some(port);
+        let before = sys::sockets(Wanted { listening: true, port: port_of_interest });
+        let before = before.unwrap_or_default();
         let before = before.iter().map(|socket| socket.inode).collect();
         let running = launch.with_command(&Ports { main: port }, |command| {
             if let Some(Way::Variable(variable)) = way {
@@ -61,9 +66,20 @@ impl Running {
             let process =
                 Process::spawn(command, watchdog, Trail { port, program, ..Trail::default() })
                     .map_err(|error| failure::cannot_spawn(&name, command, error))?;
-            Ok(Running { name, port, process, output: Output::new(), before, stop_signal })
+            Ok(Running {
+                name,
+                port,
+                process,
+                output: Output::new(),
+                before,
+                reports: Reports::default(),
+                stop_signal,
+            })
         });
         let mut running = running?;
+        if let Some(Way::Report(own)) = way {
+            running.output.read_reports(Some(Reader::new(own.clone())));
+        }
         match running.drain(config.log_dir.as_deref()) {
             Ok(()) => Ok(running),
             Err(error) => {

@@ -1,9 +1,11 @@
 //! From the spawn of a server until it is ready.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::builder::{Config, Ports, Way};
+use super::choice::{Choice, Chooser};
 use super::identity::{self, Listening};
 use super::look::Look;
 use super::process::End;
@@ -33,6 +35,8 @@ const SLOW_AGAIN: Duration = Duration::from_secs(5);
 enum Missing {
     /// In words.
     This(String),
+    /// What waiting does not mend. In words.
+    Certainly(String),
     Stranger(String),
 }
 
@@ -40,6 +44,7 @@ impl Running {
     /// Waits until the server is ready. A port that it chooses itself is learned here.
     pub(super) fn wait_until_ready(&mut self, config: &Config) -> Result<()> {
         let mut passed = Passed::none_of(&config.ready);
+        let mut chooser = Chooser::default();
         let start = Instant::now();
         let mut say_at = SLOW;
         let mut stranger_since = None;
@@ -48,13 +53,20 @@ impl Running {
             if let Some(end) = self.process.end() {
                 return Err(self.ended(end));
             }
-            let missing = match self.look(config, &mut passed) {
-                // A daemon's first process may have ended meanwhile.
-                Ok(()) => return self.process.end().map_or(Ok(()), |end| Err(self.ended(end))),
+            let before = start.elapsed();
+            let chosen = self.look_for_port(config, &mut chooser, before);
+            let missing = match chosen.and_then(|()| self.look(config, &mut passed)) {
+                Ok(()) => {
+                    self.reports = self.output.reports();
+                    self.output.read_reports(None);
+                    // A daemon's first process may have ended meanwhile.
+                    return self.process.end().map_or(Ok(()), |end| Err(self.ended(end)));
+                }
                 Err(missing) => missing,
             };
             let elapsed = start.elapsed();
             let missing = match missing {
+                Missing::Certainly(why) => return Err(failure::ambiguous(&self.name, &why)),
                 Missing::This(missing) => {
                     stranger_since = None;
                     missing
@@ -77,19 +89,63 @@ impl Running {
                 say(&format!("server `{name}` is not ready after {seconds:.0} s: {missing}"));
                 say_at = elapsed + SLOW_AGAIN;
             }
-            let pause = (elapsed / PAUSE_PART).clamp(MIN_PAUSE, MAX_PAUSE);
+            let pause = (elapsed / PAUSE_PART).max(elapsed - before).clamp(MIN_PAUSE, MAX_PAUSE);
             // Most servers print something when they listen, or end.
             self.output.wait_for_progress(seen, pause.min(config.start_timeout - elapsed));
         }
     }
 
-    fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
-        if config.way == Some(Way::Report) {
-            self.port = self.output.reported_port().unwrap_or(0);
-            if self.port == 0 {
-                return Err(Missing::This(failure::NOTHING_REPORTED.to_owned()));
+    /// Learns the port that the server has chosen, if it has one that it chooses.
+    fn look_for_port(
+        &mut self,
+        config: &Config,
+        chooser: &mut Chooser,
+        now: Duration,
+    ) -> Result<(), Missing> {
+        let chooses = config.way.as_ref().is_some_and(Way::is_servers_choice);
+        if !chooses || self.port != 0 {
+            return Ok(());
+        }
+        let reports = self.output.reports();
+        let listening = match config.ready.who {
+            Who::Server => {
+                let output_is_open = !self.output.has_ended(Duration::ZERO);
+                let ip = loopback(0).ip();
+                identity::listened_on(&mut self.process, ip, &self.before, output_is_open)
+            }
+            Who::Anybody | Who::Nobody => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        };
+        // Who cannot look, or shall not, believes what is said.
+        let listening = listening.unwrap_or_else(|_| reports.all_main());
+        let choice = match config.way {
+            Some(Way::Observe) => chooser.observed(&listening, now),
+            _ => chooser.reported(&reports, &listening, now),
+        };
+        match choice {
+            Choice::Port(port) => self.port = port,
+            Choice::Unsaid(port) => {
+                self.port = port;
+                if !matches!(config.way, Some(Way::Observe)) {
+                    let name = &self.name;
+                    say(&format!(
+                        "server `{name}` listens on port {port}, and has not said so; that port is \
+                         taken. It may have to flush its output"
+                    ));
+                }
+            }
+            Choice::Ambiguous(why) => return Err(Missing::Certainly(why)),
+            Choice::Wait(said) => {
+                let nothing = match config.way {
+                    Some(Way::Observe) => failure::NOTHING_OBSERVED,
+                    _ => failure::NOTHING_REPORTED,
+                };
+                return Err(Missing::This(said.unwrap_or_else(|| nothing.to_owned())));
             }
         }
+        Ok(())
+    }
+
+    fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
         let addr = loopback(self.port);
         match config.ready.who {
             Who::Server => self.look_who_listens(addr)?,

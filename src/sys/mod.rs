@@ -34,7 +34,7 @@ pub(crate) use pidfd::{signal_exactly, wait_for_exit};
 pub(crate) use process::{
     ProcessEntry, ProcessId, boot_id, can_write_to, group_members, has_socket, inode,
     is_same_program, may_live, process_arguments, process_name, process_namespaces, process_start,
-    process_uid, process_variable, processes,
+    process_uid, process_variable, processes, sockets_of,
 };
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
 pub(crate) use sockets::{listeners, sockets};

@@ -145,6 +145,17 @@ pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
     has_descriptor(pid, "socket", inodes, |_| true)
 }
 
+/// The inodes of the sockets of which a process has descriptors.
+///
+/// # Errors
+///
+/// It is gone, or may not be looked into.
+pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<u64>> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS);
+    let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+    Ok(targets.filter_map(|target| inode_of(&target, "socket")).collect())
+}
+
 /// Whether a process has the writing end of one of the pipes with these `inodes`.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ fn main() {
         ["serve"] => serve(env::var("PORT").map_or(0, |port| port.parse().unwrap())),
         ["serve", port] => serve(port.parse().unwrap()),
         ["serve-on", address, how] => serve_on(address.parse().unwrap(), how),
+        ["chooses", count, stream, text] => chooses(count.parse().unwrap(), stream, text),
         ["serve-once"] => {
             let port: u16 = env::var("PORT").unwrap().parse().unwrap();
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -165,6 +166,26 @@ fn answer(mut stream: TcpStream) {
     let _ = BufReader::new(&stream).read_line(&mut line);
     let body = process::id().to_string();
     let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+}
+
+/// The same server on ports of its own choice, which it prints in a text of yours: `{0}`, `{1}`...
+fn chooses(count: usize, stream: &str, text: &str) -> ! {
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listeners: Vec<_> = (0..count).map(bind).collect();
+    let mut text = text.to_owned();
+    for (i, listener) in listeners.iter().enumerate() {
+        let port = listener.local_addr().unwrap().port().to_string();
+        text = text.replace(&format!("{{{i}}}"), &port);
+    }
+    match stream {
+        "stdout" => say(text),
+        "stderr" => eprintln!("{text}"),
+        other => panic!("no such stream: {other}"),
+    }
+    let Some(main) = listeners.first() else { sleep_for_ever() };
+    loop {
+        answer(main.accept().unwrap().0);
+    }
 }
 
 /// The same server on any address.
