@@ -29,7 +29,7 @@ mod stopping;
 mod tree;
 mod watchdog;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::Mutex;
 use std::thread;
@@ -96,7 +96,8 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    lease: Option<Lease>,
+    /// The main one first, if there is one.
+    leases: Vec<Lease>,
     running: Option<Running>,
 }
 
@@ -130,11 +131,11 @@ impl Server {
     /// # Ok::<(), portlease::Error>(())
     /// ```
     pub fn with(make: impl FnMut(&Ports) -> Command + Send + 'static) -> ServerBuilder {
-        ServerBuilder::new(Launch::Closure(Mutex::new(Box::new(make))), Some(Way::Closure))
+        ServerBuilder::new(Launch::Closure(Mutex::new(Box::new(make))), Some(Way::Lease))
     }
 
-    fn start(config: Config, lease: Option<Lease>) -> Result<Server> {
-        let mut server = Server { config, lease, running: None };
+    fn start(config: Config, leases: Vec<Lease>) -> Result<Server> {
+        let mut server = Server { config, leases, running: None };
         server.launch()?;
         Ok(server)
     }
@@ -142,11 +143,11 @@ impl Server {
     /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
     /// the message says what.
     fn launch(&mut self) -> Result<()> {
-        let chooses = self.config.way.as_ref().is_some_and(Way::is_servers_choice);
-        if self.lease.is_none() && !chooses {
-            return Err(not_running()); // it was given up with what could not be stopped
+        let main = usize::from(matches!(self.config.way, Some(Way::Lease)));
+        if self.leases.len() != main + self.config.named.len() {
+            return Err(not_running()); // they were given up with what could not be stopped
         }
-        let mut running = Running::spawn(&mut self.config, self.lease.as_ref())?;
+        let mut running = Running::spawn(&mut self.config, &self.leases)?;
         let ready = running.wait_until_ready(&self.config);
         self.running = Some(running);
         ready.map_err(|error| match self.stop_running(self.config.stop_grace) {
@@ -155,20 +156,21 @@ impl Server {
         })
     }
 
-    /// The port that the server listens on.
+    /// The main port, on which the server listens; 0 if it has none.
     pub fn port(&self) -> u16 {
-        self.running.as_ref().map_or(0, |running| running.port)
+        self.running.as_ref().map_or(0, |running| running.ports.main)
     }
 
-    /// A further port that the server reported under this name before it was ready: for `grpc`, in a
-    /// line `GRPC_PORT=40124`.
+    /// A further port, of [`ServerBuilder::port`] or [`ServerBuilder::env_port_named`]; or one that the
+    /// server reported under this name before it was ready: for `grpc`, in a line `GRPC_PORT=40124`.
     pub fn port_of(&self, name: &str) -> Option<u16> {
-        self.running.as_ref().and_then(|running| running.reports.named(name))
+        let running = self.running.as_ref()?;
+        running.ports.get(name).or_else(|| running.reports.named(name))
     }
 
-    /// `127.0.0.1` with the port.
+    /// Where its clients connect: [`ServerBuilder::host`], by default `127.0.0.1`, with the main port.
     pub fn addr(&self) -> SocketAddr {
-        loopback(self.port())
+        SocketAddr::new(self.config.host, self.port())
     }
 
     /// `http://127.0.0.1:PORT` with `path`, which may or may not begin with a slash.
@@ -374,11 +376,12 @@ impl Server {
 
     /// The port stays leased.
     fn not_stopped(&mut self, left: NotStopped) -> Error {
-        match self.lease.take() {
-            // The watchdog has a copy of the lock.
-            Some(lease) if left.watched => lease.leave(),
-            // Nobody has: this process keeps it, and the two descriptors.
-            lease => std::mem::forget(lease),
+        for lease in std::mem::take(&mut self.leases) {
+            if left.watched {
+                lease.leave(); // the watchdog has a copy of the lock
+            } else {
+                std::mem::forget(lease); // nobody has: this process keeps it, with its descriptors
+            }
         }
         left.error
     }
@@ -415,8 +418,4 @@ fn not_running() -> Error {
 #[allow(clippy::print_stderr)]
 fn say(message: &str) {
     eprintln!("{message}");
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder};
-use support::{child_command, who_answers};
+use support::{DEADLINE, OwnRegistry, child_command, eventually, lives, shell, who_answers};
 
 /// A server that listens on so many ports, and prints `text` with them.
 fn chooses(count: u32, stream: &str, text: &str) -> ServerBuilder {
@@ -114,4 +114,98 @@ fn it_is_observed() {
     assert!(error.contains("which port is its own? it listens on "), "{error}");
     let error = fails(chooses(0, "stdout", "").observe_port()).to_string();
     assert!(error.contains("it does not listen on any port"), "{error}");
+}
+
+#[test]
+fn several_ports_each_by_its_own_way() {
+    let mut server = Server::with(|ports| {
+        let cluster = ports.get("cluster").unwrap().to_string();
+        assert_eq!(ports.get("no such"), None);
+        child_command(&["serve-all", "PORT", "ADMIN_PORT", &cluster])
+    })
+    .env_port("PORT")
+    .env_port("HTTP_PORT")
+    .port("cluster")
+    .env_port_named("admin", "ADMIN_PORT")
+    .start()
+    .unwrap();
+    let ports = |server: &Server| {
+        ["cluster", "admin"]
+            .map(|name| server.port_of(name).unwrap())
+            .into_iter()
+            .chain([server.port()])
+            .collect::<Vec<_>>()
+    };
+    let before = ports(&server);
+    for &port in &before {
+        assert_eq!(who_answers(("127.0.0.1", port)), server.pid());
+    }
+    server.restart().unwrap();
+    assert_eq!(ports(&server), before, "all stay leased");
+    let variable = |name: &str| {
+        let environment = std::fs::read(format!("/proc/{}/environ", server.pid())).unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        let prefix = format!("{name}=");
+        environment.split('\0').find_map(|entry| Some(entry.strip_prefix(&prefix)?.to_owned()))
+    };
+    assert_eq!(variable("PORT"), Some(server.port().to_string()));
+    assert_eq!(variable("HTTP_PORT"), Some(server.port().to_string()));
+    assert_eq!(variable("ADMIN_PORT"), server.port_of("admin").map(|port| port.to_string()));
+}
+
+#[test]
+fn it_is_ready_when_it_listens_on_all_of_them() {
+    let server = Server::builder(child_command(&["serve-all", "PORT"])).env_port("PORT");
+    let error = fails(server.env_port_named("admin", "ADMIN_PORT"));
+    assert!(error.to_string().contains("nothing listens at 127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn further_ports_beside_one_that_it_chooses() {
+    let command = shell("\"$0\" serve-all ADMIN_PORT & exec \"$0\" chooses 1 stdout 'PORT={0}'");
+    let builder = Server::builder(command).report_port().env_port_named("admin", "ADMIN_PORT");
+    let server = checked(builder);
+    assert_ne!(server.port_of("admin"), Some(server.port()));
+}
+
+#[test]
+fn a_lease_and_a_choice_of_its_own_make_no_sense() {
+    for builder in [chooses(1, "stdout", "").observe_port(), chooses(1, "stdout", "").no_port()] {
+        let error = builder.lease(portlease::lease().unwrap()).start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn another_address() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return support::skip("there is no IPv6 here").unwrap_or(());
+    }
+    let own = OwnRegistry::new();
+    for (host, text) in [("::1", "[::1]"), ("127.0.0.2", "127.0.0.2")] {
+        let host: std::net::IpAddr = host.parse().unwrap();
+        let builder =
+            Server::with(|ports| child_command(&["serve-on", &ports.addr().to_string(), "alone"]));
+        let server = builder.host(host).lease(own.request().lease().unwrap()).start().unwrap();
+        assert_eq!(server.addr().ip(), host);
+        assert_eq!(server.url("/"), format!("http://{text}:{}/", server.port()));
+        assert_eq!(who_answers(server.addr()), server.pid());
+    }
+}
+
+#[test]
+fn one_without_a_port() {
+    let own = OwnRegistry::new();
+    let worker = Server::builder(child_command(&["sleep"])).no_port().start().unwrap();
+    let pid = worker.pid();
+    assert!(lives(pid));
+    assert_eq!((worker.port(), own.registry.list().unwrap()), (0, vec![]));
+    worker.stop().unwrap();
+    eventually("it is gone", || !lives(pid));
+    let script = "echo started; sleep 1000";
+    let builder = Server::builder(shell(script)).no_port().ready(Ready::line("started"));
+    let worker = builder.start_timeout(DEADLINE).start().unwrap();
+    assert_eq!(worker.output(), "started\n");
+    let error = Server::builder(shell("echo no; exit 4")).no_port().ready(Ready::line("started"));
+    assert_eq!(error.start().unwrap_err().kind(), ErrorKind::Exited);
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +21,32 @@ pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
 /// The ports of a server, for the closure that makes its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
+    pub(super) host: IpAddr,
     pub(super) main: u16,
+    pub(super) named: Vec<(String, u16)>,
 }
 
 impl Ports {
-    /// The port that the server shall listen on; 0 if it is to choose one and report it.
+    /// The port that the server shall listen on; 0 if it is to choose one.
     pub fn main(&self) -> u16 {
         self.main
+    }
+
+    /// The address that the server shall listen on: [`ServerBuilder::host`], and the main port. As
+    /// text, it is `127.0.0.1:20017`, or `[::1]:20017`.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.main)
+    }
+
+    /// A further port, of [`ServerBuilder::port`] or [`ServerBuilder::env_port_named`].
+    pub fn get(&self, name: &str) -> Option<u16> {
+        self.named.iter().find(|(known, _)| known == name).map(|&(_, port)| port)
+    }
+
+    /// All that it has, the main one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = u16> {
+        let main = (self.main != 0).then_some(self.main);
+        main.into_iter().chain(self.named.iter().map(|&(_, port)| port))
     }
 }
 
@@ -43,6 +63,11 @@ pub struct ServerBuilder {
 pub(super) struct Config {
     pub(super) launch: Launch,
     pub(super) way: Option<Way>,
+    pub(super) host: IpAddr,
+    /// What tells the main port.
+    pub(super) variables: Vec<String>,
+    /// Further leased ports, each with what tells it, if it is told by a variable.
+    pub(super) named: Vec<(String, Option<String>)>,
     pub(super) name: Option<String>,
     pub(super) ready: Ready,
     pub(super) start_timeout: Duration,
@@ -56,14 +81,14 @@ pub(super) struct Config {
 /// How a server and this process agree on a port.
 #[derive(Clone, Debug)]
 pub(super) enum Way {
-    /// It is leased, and told by this environment variable.
-    Variable(String),
-    /// It is leased, and put into the command by the closure.
-    Closure,
+    /// It is leased, and told by environment variables, or put into the command by the closure.
+    Lease,
     /// The server chooses it, and reports it, in a form of its own or in a usual one.
     Report(Option<Own>),
     /// The server chooses it, and says nothing.
     Observe,
+    /// There is none.
+    None,
 }
 
 impl Way {
@@ -105,6 +130,9 @@ impl ServerBuilder {
         let config = Config {
             launch,
             way,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            variables: Vec::new(),
+            named: Vec::new(),
             name: None,
             ready: Ready::listening(),
             start_timeout: Duration::from_secs(30),
@@ -122,11 +150,58 @@ impl ServerBuilder {
         self
     }
 
-    /// Leases a port, and tells it to the server by the environment variable `name`. Of this,
-    /// [`report_port`](ServerBuilder::report_port) and [`observe_port`](ServerBuilder::observe_port),
-    /// the last one counts.
+    /// Leases a port, and tells it to the server by the environment variable `name`, or by several.
+    /// Of this, [`report_port`](ServerBuilder::report_port),
+    /// [`observe_port`](ServerBuilder::observe_port) and [`no_port`](ServerBuilder::no_port), the last
+    /// one counts.
     pub fn env_port(mut self, name: impl Into<String>) -> Self {
-        self.config.way = Some(Way::Variable(name.into()));
+        self.config.way = Some(Way::Lease);
+        self.config.variables.push(name.into());
+        self
+    }
+
+    /// Leases a further port, which the closure finds under this name ([`Ports::get`]), and the test
+    /// by [`Server::port_of`]. The server is ready when it listens on it too.
+    pub fn port(mut self, name: impl Into<String>) -> Self {
+        self.config.named.push((name.into(), None));
+        self
+    }
+
+    /// The same, and tells it to the server by the environment variable `variable`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use portlease::Server;
+    /// let server = Server::builder(Command::new("my-server"))
+    ///     .env_port("PORT")
+    ///     .env_port_named("admin", "ADMIN_PORT")
+    ///     .start()?;
+    /// let admin = server.port_of("admin");
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn env_port_named(mut self, name: impl Into<String>, variable: impl Into<String>) -> Self {
+        self.config.named.push((name.into(), Some(variable.into())));
+        self
+    }
+
+    /// The address that the server listens on, and its clients connect to. The default is 127.0.0.1.
+    /// It is not told to the server: the closure finds it in [`Ports::addr`].
+    pub fn host(mut self, ip: impl Into<IpAddr>) -> Self {
+        self.config.host = ip.into();
+        self
+    }
+
+    /// For a program that has no port, a worker for instance: it is ready as soon as it is started,
+    /// or when what [`ready`](ServerBuilder::ready) asks for beside holds.
+    pub fn no_port(self) -> Self {
+        self.way_of_its_own(Way::None)
+    }
+
+    fn way_of_its_own(mut self, way: Way) -> Self {
+        self.config.way = Some(way);
+        self.config.variables.clear();
         self
     }
 
@@ -141,9 +216,8 @@ impl ServerBuilder {
     /// If the server listens on one port, and has said nothing of it for half a second, that port is
     /// taken, and the test's output says so: Python's and C's programs hold back what they print to
     /// a pipe, unless they flush it.
-    pub fn report_port(mut self) -> Self {
-        self.config.way = Some(Way::Report(None));
-        self
+    pub fn report_port(self) -> Self {
+        self.way_of_its_own(Way::Report(None))
     }
 
     /// The same, for a server that reports its port in a form of its own: `port` tells which port a
@@ -161,18 +235,16 @@ impl ServerBuilder {
     /// # Ok::<(), portlease::Error>(())
     /// ```
     pub fn report_port_where(
-        mut self,
+        self,
         port: impl Fn(&str) -> Option<u16> + Send + Sync + 'static,
     ) -> Self {
-        self.config.way = Some(Way::Report(Some(Own(Arc::new(port)))));
-        self
+        self.way_of_its_own(Way::Report(Some(Own(Arc::new(port)))))
     }
 
     /// Lets the server choose its port, and looks on which one it listens. If it is more than one for
     /// 150 ms, that is an error.
-    pub fn observe_port(mut self) -> Self {
-        self.config.way = Some(Way::Observe);
-        self
+    pub fn observe_port(self) -> Self {
+        self.way_of_its_own(Way::Observe)
     }
 
     /// Uses this lease, instead of taking one. For a program whose port is fixed, there is nothing to
@@ -237,37 +309,47 @@ impl ServerBuilder {
     ///
     /// After an error, nothing of the server is left, unless the message says what would not go.
     pub fn start(self) -> Result<Server> {
-        let lease = lease_for(&self.config, self.lease)?;
-        Server::start(self.config, lease)
+        let leases = leases_for(&self.config, self.lease)?;
+        Server::start(self.config, leases)
     }
 }
 
-/// The lease that a server needs for its way: the one that was `given`, or one that is taken now.
-fn lease_for(config: &Config, given: Option<Lease>) -> Result<Option<Lease>> {
-    match (&config.way, given) {
-        (None, _) => Err(invalid(
-            "nothing says how the server gets its port: use `env_port(\"PORT\")` or \
-             `report_port()`, or `Server::with` for a port in its arguments; for a program \
-             whose port is fixed, `Server::with(|_| command).lease(lease)`",
-        )),
-        (Some(way), None) if way.is_servers_choice() => Ok(None),
-        (Some(way), Some(_)) if way.is_servers_choice() => Err(invalid(
-            "a server whose port is reported or observed chooses it itself: use either \
-             `report_port()` or `observe_port()`, or `lease(..)`",
-        )),
-        (Some(Way::Variable(name)), _) if name.is_empty() || name.contains(['=', '\0']) => Err(
-            invalid(format!("`env_port({name:?})`: no environment variable can have that name")),
-        ),
-        (Some(_), Some(lease)) => Ok(Some(lease)),
-        (Some(_), None) => {
-            let request = Lease::builder();
-            let request = match &config.name {
-                Some(name) => request.label(name),
-                None => request,
-            };
-            request.lease().map(Some)
+/// The leases that a server needs, the main one first: the one that was `given`, and those that are
+/// taken now.
+fn leases_for(config: &Config, given: Option<Lease>) -> Result<Vec<Lease>> {
+    let needs_one = match &config.way {
+        None => {
+            return Err(invalid(
+                "nothing says how the server gets its port: use `env_port(\"PORT\")`, \
+                 `report_port()` or `observe_port()`, or `Server::with` for a port in its arguments; \
+                 for a program whose port is fixed, `Server::with(|_| command).lease(lease)`; for one \
+                 that has none, `no_port()`",
+            ));
+        }
+        Some(Way::Lease) => true,
+        Some(_) if given.is_some() => {
+            return Err(invalid(
+                "the server shall have a lease, and choose its port itself or have none: use either \
+                 `lease(..)`, or one of `report_port()`, `observe_port()` and `no_port()`",
+            ));
+        }
+        Some(_) => false,
+    };
+    let named = config.named.iter().filter_map(|(_, variable)| variable.as_ref());
+    for variable in config.variables.iter().chain(named) {
+        if variable.is_empty() || variable.contains(['=', '\0']) {
+            let message = format!("{variable:?}: no environment variable can have that name");
+            return Err(invalid(message));
         }
     }
+    let missing = config.named.len() + usize::from(needs_one && given.is_none());
+    let request = Lease::builder();
+    let request = match &config.name {
+        Some(name) => request.label(name),
+        None => request,
+    };
+    let taken = if missing == 0 { Vec::new() } else { request.lease_many(missing)? };
+    Ok(given.into_iter().chain(taken).collect())
 }
 
 fn invalid(message: impl Into<String>) -> Error {

@@ -20,7 +20,7 @@ pub struct PanicLog {
 
 impl PanicLog {
     pub(super) fn new(running: Option<&Running>) -> PanicLog {
-        let server = running.map(|it| (it.name.clone(), it.port, it.output.clone()));
+        let server = running.map(|it| (it.name.clone(), it.ports.main, it.output.clone()));
         PanicLog { server }
     }
 }

@@ -159,14 +159,9 @@ impl<'a> Passed<'a> {
     /// # Errors
     ///
     /// What is missing, in words.
-    pub(super) fn look(
-        &mut self,
-        addr: SocketAddr,
-        ports: &Ports,
-        output: &Output,
-    ) -> Result<(), String> {
+    pub(super) fn look(&mut self, ports: &Ports, output: &Output) -> Result<(), String> {
         while let Some(check) = self.checks.peek() {
-            check.look(addr, ports, output)?;
+            check.look(ports, output)?;
             self.checks.next();
         }
         Ok(())
@@ -174,9 +169,9 @@ impl<'a> Passed<'a> {
 }
 
 impl Check {
-    fn look(&self, addr: SocketAddr, ports: &Ports, output: &Output) -> Result<(), String> {
+    fn look(&self, ports: &Ports, output: &Output) -> Result<(), String> {
         match self {
-            Check::Http { path, status } => http(addr, path, *status),
+            Check::Http { path, status } => http(ports.addr(), path, *status),
             Check::Line { what, matches } => {
                 let printed = output.lines().iter().any(|line| matches(line.text()));
                 printed.then_some(()).ok_or_else(|| format!("it has not printed a line {what}"))

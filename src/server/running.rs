@@ -1,6 +1,7 @@
 //! One start of a server: its process and its output, from the spawn to the stop. What is between
 //! the spawn and being ready: `starting`.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -25,11 +26,11 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) name: String,
-    /// 0: not known yet.
-    pub(super) port: u16,
+    /// The main one is 0 if it is not known yet, or there is none.
+    pub(super) ports: Ports,
     pub(super) process: Process,
     pub(super) output: Output,
-    /// The inodes of the sockets that listened on the port before.
+    /// The inodes of the sockets that listened on its ports before.
     pub(super) before: Vec<u32>,
     /// What it had said of ports when it was ready.
     pub(super) reports: Reports,
@@ -37,38 +38,41 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn spawn(config: &mut Config, lease: Option<&Lease>) -> Result<Running> {
-        let port = lease.map_or(0, Lease::port);
-        let lock = match lease {
-            Some(lease) => lease.share_lock().map_err(|error| {
-                Error::io(ErrorKind::Io, format_args!("share the lock of port {port}"), error)
-            })?,
-            None => None,
-        };
-        let Config { launch, way, name, stop_signal, stop_grace, .. } = config;
+    pub(super) fn spawn(config: &mut Config, leases: &[Lease]) -> Result<Running> {
+        let ports = ports(config, leases);
+        let locks = leases.iter().filter_map(|lease| lease.share_lock().transpose());
+        let locks: io::Result<Vec<File>> = locks.collect();
+        let locks = locks.map_err(|error| {
+            Error::io(ErrorKind::Io, "share the locks of the server's ports", error)
+        })?;
+        let only_one = Some(ports.main).filter(|&port| port != 0 && ports.named.is_empty());
+        let before = sys::sockets(Wanted { listening: true, port: only_one });
+        let before = before.unwrap_or_default().iter().map(|socket| socket.inode).collect();
+        let Config { launch, way, name, variables, named, stop_signal, stop_grace, .. } = config;
         let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
-        let port_of_interest = (port != 0).then_some(port);
-        let before = sys::sockets(Wanted { listening: true, port: port_of_interest });
-        let before = before.unwrap_or_default();
-        let before = before.iter().map(|socket| socket.inode).collect();
-        let running = launch.with_command(&Ports { main: port }, |command| {
-            if let Some(Way::Variable(variable)) = way {
-                command.env(variable, port.to_string());
+        let running = launch.with_command(&ports, |command| {
+            for variable in variables {
+                command.env(variable, ports.main.to_string());
+            }
+            for ((_, variable), (_, port)) in named.iter().zip(&ports.named) {
+                if let Some(variable) = variable {
+                    command.env(variable, port.to_string());
+                }
             }
             command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
             let program = failure::file_name(command.get_program());
             let name = name.as_ref().unwrap_or(&program).clone();
             let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
-            let watchdog = Watchdog::spawn(lock, stop_signal, *stop_grace).map_err(|error| {
+            let watchdog = Watchdog::spawn(locks, stop_signal, *stop_grace).map_err(|error| {
                 let doing = format_args!("start /bin/sh, which watches over server `{name}`");
                 Error::io(ErrorKind::Spawn, doing, error)
             })?;
-            let process =
-                Process::spawn(command, watchdog, Trail { port, program, ..Trail::default() })
-                    .map_err(|error| failure::cannot_spawn(&name, command, error))?;
+            let trail = Trail { port: ports.main, program, ..Trail::default() };
+            let process = Process::spawn(command, watchdog, trail)
+                .map_err(|error| failure::cannot_spawn(&name, command, error))?;
             Ok(Running {
                 name,
-                port,
+                ports: ports.clone(),
                 process,
                 output: Output::new(),
                 before,
@@ -123,7 +127,7 @@ impl Running {
             }
         };
         let message = format!("server `{}`: no line {which}: {what}", self.name);
-        Err(failure::of_port(kind, message, self.port).with_output(self.output.tail()))
+        Err(failure::of_port(kind, message, self.ports.main).with_output(self.output.tail()))
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
@@ -165,9 +169,9 @@ impl Running {
     pub(super) fn stop_all(servers: Vec<(Running, Duration)>) -> Vec<Result<Stopped, NotStopped>> {
         let mut rest = Vec::with_capacity(servers.len());
         let mut stopping = Vec::with_capacity(servers.len());
-        for (Running { name, port, process, output, stop_signal, .. }, grace) in servers {
+        for (Running { name, ports, process, output, stop_signal, .. }, grace) in servers {
             stopping.push(Stopping::new(process, output.clone(), stop_signal, grace));
-            rest.push((name, port, output));
+            rest.push((name, ports.main, output));
         }
         let outcomes = stopping::end_all(stopping).into_iter().zip(rest);
         let deadline = Instant::now() + OUTPUT_PATIENCE;
@@ -183,6 +187,17 @@ impl Running {
         };
         outcomes.map(report).collect()
     }
+}
+
+/// The ports of one start: those that are leased, and the others 0.
+fn ports(config: &Config, leases: &[Lease]) -> Ports {
+    let mut leased = leases.iter().map(Lease::port);
+    let main = match config.way {
+        Some(Way::Lease) => leased.next().unwrap_or(0),
+        _ => 0,
+    };
+    let names = config.named.iter().map(|(name, _)| name.clone());
+    Ports { host: config.host, main, named: names.zip(leased).collect() }
 }
 
 /// Some of a server would not go.

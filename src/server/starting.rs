@@ -4,14 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::builder::{Config, Ports, Way};
+use super::builder::{Config, Way};
 use super::choice::{Choice, Chooser};
 use super::identity::{self, Listening};
 use super::look::Look;
 use super::process::End;
 use super::ready::{self, Passed, Who};
 use super::running::Running;
-use super::{failure, loopback, say};
+use super::{failure, say};
 use crate::error::{Error, Result};
 
 /// The shortest and the longest pause between two looks, and which part of the time that has passed
@@ -74,14 +74,14 @@ impl Running {
                 Missing::Stranger(who) => {
                     let since = *stranger_since.get_or_insert(elapsed);
                     if elapsed - since >= STRANGER_PATIENCE {
-                        return Err(failure::stranger(&self.name, self.port, &who));
+                        return Err(failure::stranger(&self.name, self.ports.main, &who));
                     }
                     format!("{who} listens there")
                 }
             };
             if elapsed >= config.start_timeout {
                 let timeout = config.start_timeout;
-                return Err(failure::not_ready(&self.name, self.port, timeout, &missing));
+                return Err(failure::not_ready(&self.name, self.ports.main, timeout, &missing));
             }
             if elapsed >= say_at {
                 let seconds = elapsed.as_secs_f64();
@@ -103,14 +103,14 @@ impl Running {
         now: Duration,
     ) -> Result<(), Missing> {
         let chooses = config.way.as_ref().is_some_and(Way::is_servers_choice);
-        if !chooses || self.port != 0 {
+        if !chooses || self.ports.main != 0 {
             return Ok(());
         }
         let reports = self.output.reports();
         let listening = match config.ready.who {
             Who::Server => {
                 let output_is_open = !self.output.has_ended(Duration::ZERO);
-                let ip = loopback(0).ip();
+                let ip = config.host;
                 identity::listened_on(&mut self.process, ip, &self.before, output_is_open)
             }
             Who::Anybody | Who::Nobody => Err(io::Error::from(io::ErrorKind::Unsupported)),
@@ -122,9 +122,9 @@ impl Running {
             _ => chooser.reported(&reports, &listening, now),
         };
         match choice {
-            Choice::Port(port) => self.port = port,
+            Choice::Port(port) => self.ports.main = port,
             Choice::Unsaid(port) => {
-                self.port = port;
+                self.ports.main = port;
                 if !matches!(config.way, Some(Way::Observe)) {
                     let name = &self.name;
                     say(&format!(
@@ -146,13 +146,15 @@ impl Running {
     }
 
     fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
-        let addr = loopback(self.port);
-        match config.ready.who {
-            Who::Server => self.look_who_listens(addr)?,
-            Who::Anybody => accepts(addr)?,
-            Who::Nobody => {}
+        let ports: Vec<u16> = self.ports.all().collect();
+        for addr in ports.into_iter().map(|port| SocketAddr::new(config.host, port)) {
+            match config.ready.who {
+                Who::Server => self.look_who_listens(addr)?,
+                Who::Anybody => accepts(addr)?,
+                Who::Nobody => {}
+            }
         }
-        passed.look(addr, &Ports { main: self.port }, &self.output).map_err(Missing::This)
+        passed.look(&self.ports, &self.output).map_err(Missing::This)
     }
 
     fn look_who_listens(&mut self, addr: SocketAddr) -> Result<(), Missing> {
@@ -185,14 +187,19 @@ impl Running {
                 let look = Look::now().ok();
                 let left = self.process.left(look.as_ref(), !output_ended, false).living;
                 if !left.is_empty() {
-                    return failure::daemon(&self.name, self.port, self.process.program(), &left);
+                    return failure::daemon(
+                        &self.name,
+                        self.ports.main,
+                        self.process.program(),
+                        &left,
+                    );
                 }
             }
             if output_ended || Instant::now() >= deadline {
                 break;
             }
         }
-        failure::exited(&self.name, self.port, end, &self.output.tail())
+        failure::exited(&self.name, self.ports.main, end, &self.output.tail())
     }
 }
 

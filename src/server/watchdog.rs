@@ -62,11 +62,12 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts one, which keeps `lock`.
+    /// Starts one, which keeps `locks`: one as its standard output; more, and they wait in the queue of a
+    /// socket for somebody to receive them, which nobody does.
     ///
     /// `Ok(None)`: there is no `/bin/sh`.
     pub(super) fn spawn(
-        lock: Option<File>,
+        mut locks: Vec<File>,
         signal: Signal,
         grace: Duration,
     ) -> io::Result<Option<Watchdog>> {
@@ -76,13 +77,15 @@ impl Watchdog {
             Signal::Kill | Signal::Stop => (Signal::Terminate, Duration::ZERO),
             signal => (signal, grace.min(MAX_GRACE)),
         };
+        let lock = locks.pop();
+        let others = if locks.is_empty() { None } else { Some(sys::parked(&locks)?) };
         let tenths = grace.as_millis() / 100;
         let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "portlease-watchdog", signal.name(), &tenths.to_string()])
             .current_dir("/") // not to keep a temporary directory busy
             .stdin(OwnedFd::from(its_end))
             .stdout(lock.map_or_else(Stdio::null, Stdio::from))
-            .stderr(Stdio::null())
+            .stderr(others.map_or_else(Stdio::null, Stdio::from))
             .process_group(0)
             .spawn();
         match shell {
@@ -125,12 +128,38 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use fs2::FileExt;
+
     use super::*;
+
+    #[test]
+    fn it_keeps_every_lock_until_it_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = |number: usize| {
+            File::options().create(true).append(true).open(dir.path().join(number.to_string()))
+        };
+        for count in [1, 2, 600] {
+            let files: Result<Vec<_>, _> = (0..count).map(open).collect();
+            let files = files.expect("files");
+            files.iter().for_each(|file| FileExt::lock_exclusive(file).expect("lock"));
+            let watchdog = Watchdog::spawn(files, Signal::Terminate, Duration::ZERO);
+            let watchdog = watchdog.expect("spawn").expect("a shell");
+            let others: Result<Vec<_>, _> = (0..count).map(open).collect();
+            let others = others.expect("files");
+            assert!(
+                others.iter().all(|file| FileExt::try_lock_exclusive(file).is_err()),
+                "{count}"
+            );
+            watchdog.kill_group();
+            watchdog.reap();
+            assert!(others.iter().all(|file| FileExt::try_lock_exclusive(file).is_ok()), "{count}");
+        }
+    }
 
     #[test]
     fn once_braced_it_outlives_what_ends_its_group() {
         for signal in [Signal::Terminate, Signal::Interrupt, Signal::Hangup, Signal::Quit] {
-            let watchdog = Watchdog::spawn(None, Signal::Terminate, Duration::ZERO);
+            let watchdog = Watchdog::spawn(Vec::new(), Signal::Terminate, Duration::ZERO);
             let mut watchdog = watchdog.expect("spawn").expect("a shell");
             watchdog.brace();
             sys::signal_group(watchdog.group(), signal).expect("signal");

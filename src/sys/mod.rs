@@ -41,5 +41,5 @@ pub(crate) use sockets::{listeners, sockets};
 pub(crate) use unix::{
     create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
     is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,
-    open_private, read_at, same_file, signal_group, signal_process, write_at,
+    open_private, parked, read_at, same_file, signal_group, signal_process, write_at,
 };

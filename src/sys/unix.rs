@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// A signal for a server.
@@ -96,6 +98,46 @@ pub(super) fn group_of(pid: u32) -> Option<u32> {
     // SAFETY: `getpgid` takes an integer and touches no memory of ours.
     let group = unsafe { libc::getpgid(pid_of(pid)?) };
     u32::try_from(group).ok()
+}
+
+/// The most descriptors that one message may carry; the kernel's `SCM_MAX_FD`.
+const MAX_SENT: usize = 253;
+
+/// A socket in whose queue copies of `files` wait: they stay open for as long as it does, in whatever
+/// process.
+pub(crate) fn parked(files: &[File]) -> io::Result<OwnedFd> {
+    let (sender, receiver) = UnixStream::pair()?;
+    for files in files.chunks(MAX_SENT) {
+        let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let size = size_of_val(descriptors.as_slice());
+        // SAFETY: these two only compute; the size is at most 253 * 4.
+        let (length, space) = unsafe {
+            (libc::CMSG_LEN(size as libc::c_uint), libc::CMSG_SPACE(size as libc::c_uint))
+        };
+        let mut control = vec![0_u64; (space as usize).div_ceil(8)]; // as aligned as a cmsghdr
+        let mut byte = *b"!";
+        let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        // SAFETY: a msghdr of zeros is a valid one, without a name, buffers or flags.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = space as _;
+        // SAFETY: `control` is as large as the kernel's macros say, is aligned, and outlives the
+        // call, as `part` and `byte` do; the descriptors are open.
+        let sent = unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = length as _;
+            descriptors.as_ptr().cast::<u8>().copy_to_nonoverlapping(libc::CMSG_DATA(header), size);
+            libc::sendmsg(sender.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+        };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(OwnedFd::from(receiver))
 }
 
 pub(crate) fn effective_uid() -> u32 {

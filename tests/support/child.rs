@@ -24,6 +24,7 @@ fn main() {
         ["serve", port] => serve(port.parse().unwrap()),
         ["serve-on", address, how] => serve_on(address.parse().unwrap(), how),
         ["chooses", count, stream, text] => chooses(count.parse().unwrap(), stream, text),
+        ["serve-all", ref ports @ ..] => serve_all(ports),
         ["serve-once"] => {
             let port: u16 = env::var("PORT").unwrap().parse().unwrap();
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -186,6 +187,23 @@ fn chooses(count: usize, stream: &str, text: &str) -> ! {
     loop {
         answer(main.accept().unwrap().0);
     }
+}
+
+/// The same server on all of these ports, of which some may be names of variables.
+fn serve_all(ports: &[&str]) -> ! {
+    let port = |port: &&str| env::var(port).as_deref().unwrap_or(port).parse().unwrap();
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let listeners: Vec<_> = ports.iter().map(port).map(bind).collect();
+    thread::scope(|scope| {
+        for listener in &listeners {
+            scope.spawn(move || {
+                loop {
+                    answer(listener.accept().unwrap().0);
+                }
+            });
+        }
+    });
+    sleep_for_ever()
 }
 
 /// The same server on any address.
