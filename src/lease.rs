@@ -13,11 +13,13 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use self::builder::LeaseBuilder;
 use self::candidate::Grip;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hold::Hold;
+use crate::hold::{Binder, Hold};
 use crate::registry::Space;
 use crate::registry::slot::Slot;
 
@@ -188,6 +190,19 @@ impl Lease {
                 slot.unlock()
             }
             None => Ok(()),
+        }
+    }
+
+    /// Lets the kernel's hold go, so that a server which does not set `SO_REUSEADDR` can bind the port;
+    /// the slot stays. Returns when such a bind works, or after a second: copies of the hold in
+    /// children between fork and exec, or connections in TIME_WAIT, may be in the way.
+    pub(crate) fn let_hold_go(&mut self) {
+        const AT_MOST: Duration = Duration::from_secs(1);
+        self.hold = None;
+        let start = Instant::now();
+        let may_bind = || Binder::new().and_then(|mut binder| binder.hold(self.port)).is_ok();
+        while !may_bind() && start.elapsed() < AT_MOST {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -58,7 +58,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
 pub use server::{
-    Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans, reap,
+    Handoff, Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans,
+    reap,
 };
 pub use sys::Signal;
 

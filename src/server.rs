@@ -36,7 +36,7 @@ use std::thread;
 use std::time::Duration;
 
 use self::builder::{Config, Launch, Way};
-pub use self::builder::{Ports, ServerBuilder};
+pub use self::builder::{Handoff, Ports, ServerBuilder};
 pub use self::orphan::{Orphan, orphans, reap};
 pub use self::output::{Line, Stream};
 pub use self::panic_log::PanicLog;
@@ -47,7 +47,7 @@ use self::running::{NotStopped, Running};
 pub use self::stopped::Stopped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::Signal;
+use crate::sys::{self, Signal};
 
 /// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
@@ -143,6 +143,33 @@ impl Server {
     /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
     /// the message says what.
     fn launch(&mut self) -> Result<()> {
+        if self.config.handoff == Handoff::Release {
+            self.leases.iter_mut().for_each(Lease::let_hold_go);
+        }
+        match self.launch_once() {
+            Err(error) if self.may_be_kept_out(&error) => {
+                say(&format!(
+                    "{error}\nnobody listens on it: it may be the lease that keeps the server out, if \
+                     it does not set SO_REUSEADDR; it is started once more without the kernel's hold \
+                     (`Handoff::Release` does so at once)"
+                ));
+                self.config.handoff = Handoff::Release;
+                self.leases.iter_mut().for_each(Lease::let_hold_go);
+                self.launch_once()
+            }
+            result => result,
+        }
+    }
+
+    /// Whether a server may have ended because of the hold on its port.
+    fn may_be_kept_out(&self, error: &Error) -> bool {
+        let is_held = self.config.handoff == Handoff::Hold && !self.leases.is_empty();
+        let says_so = error.kind() == ErrorKind::Exited && failure::says_in_use(error.output());
+        let is_free = |port| sys::listeners(port).is_ok_and(|listeners| listeners.is_empty());
+        is_held && says_so && self.leases.iter().map(Lease::port).all(is_free)
+    }
+
+    fn launch_once(&mut self) -> Result<()> {
         let main = usize::from(matches!(self.config.way, Some(Way::Lease)));
         if self.leases.len() != main + self.config.named.len() {
             return Err(not_running()); // they were given up with what could not be stopped

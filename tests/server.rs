@@ -5,11 +5,12 @@ mod support;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Ready, Server, Signal, Stream};
+use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, Stream};
 use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
 
 #[test]
@@ -112,10 +113,32 @@ fn a_restart_that_failed_can_be_tried_again() {
 }
 
 #[test]
-fn who_is_kept_out_by_the_hold_is_told_what_to_do() {
-    let script = "echo 'bind: Address already in use' >&2; exit 98";
-    let error = Server::builder(shell(script)).env_port("PORT").start().unwrap_err();
-    assert!(error.to_string().contains("set SO_REUSEADDR before they bind"), "{error}");
+fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
+    let own = OwnRegistry::new();
+    for (handoff, expected) in [(None, 2), (Some(Handoff::Release), 1)] {
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        let builder = Server::with(move |ports| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            child_command(&["serve-on", &ports.addr().to_string(), "exclusive"])
+        });
+        let builder = builder.lease(own.request().lease().unwrap());
+        let builder = handoff.into_iter().fold(builder, ServerBuilder::handoff);
+        let mut server = builder.start().unwrap();
+        assert_eq!(starts.load(Ordering::Relaxed), expected, "{handoff:?}");
+        assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
+        server.restart().unwrap();
+        assert_eq!(starts.load(Ordering::Relaxed), expected + 1, "{handoff:?}");
+    }
+    // It is another's fault: two starts, and then the error.
+    let script = "echo 'bind: Address already in use' >&2; echo \"$PORT\" >>\"$PORTS\"; exit 98";
+    let ports = own.dir.path().join("ports");
+    let mut command = shell(script);
+    command.env("PORTS", &ports);
+    let error = Server::builder(command).env_port("PORT").start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exited);
+    assert!(error.to_string().contains("somebody may have bound it"), "{error}");
+    assert_eq!(std::fs::read_to_string(ports).unwrap().lines().count(), 2);
 }
 
 #[test]

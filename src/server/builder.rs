@@ -70,12 +70,25 @@ pub(super) struct Config {
     pub(super) named: Vec<(String, Option<String>)>,
     pub(super) name: Option<String>,
     pub(super) ready: Ready,
+    pub(super) handoff: Handoff,
     pub(super) start_timeout: Duration,
     /// `None`: the one that is usual for the program.
     pub(super) stop_signal: Option<Signal>,
     pub(super) stop_grace: Duration,
     pub(super) pipe_stdin: bool,
     pub(super) log_dir: Option<PathBuf>,
+}
+
+/// What becomes of the kernel's hold on a leased port when the server starts; see
+/// [`ServerBuilder::handoff`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Handoff {
+    /// It stays, and lets in who sets `SO_REUSEADDR` before binding, as nearly all servers do.
+    #[default]
+    Hold,
+    /// It is let go before the start, for a server that does not.
+    Release,
 }
 
 /// How a server and this process agree on a port.
@@ -135,6 +148,7 @@ impl ServerBuilder {
             named: Vec::new(),
             name: None,
             ready: Ready::listening(),
+            handoff: Handoff::Hold,
             start_timeout: Duration::from_secs(30),
             stop_signal: None,
             stop_grace: Duration::from_secs(5),
@@ -251,6 +265,24 @@ impl ServerBuilder {
     /// tell: `Server::with(|_| command).lease(lease)`.
     pub fn lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// Whether the kernel's hold on the leased ports is let go for the server. The default is
+    /// [`Handoff::Hold`].
+    ///
+    /// A server that does not set `SO_REUSEADDR` cannot bind a port that is held. One that ends for
+    /// this reason (it says that the address is in use, and nobody listens on it) is started a second
+    /// time without the hold, and the test's output says so; [`Handoff::Release`] saves the first
+    /// attempt.
+    ///
+    /// # What this does not guarantee
+    ///
+    /// Without the hold, a program that did not lease the port can take it between two starts: what
+    /// is left is the lock, which other leases respect, and a range from which the kernel hands out
+    /// no ports.
+    pub fn handoff(mut self, handoff: Handoff) -> Self {
+        self.config.handoff = handoff;
         self
     }
 

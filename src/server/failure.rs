@@ -54,14 +54,18 @@ pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> E
     Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
 }
 
+/// Whether somebody says that an address is in use, in the words of any system or language.
+pub(super) fn says_in_use(output: Option<&str>) -> bool {
+    let output = output.unwrap_or_default().to_lowercase();
+    output.contains("in use") || output.contains("eaddrinuse")
+}
+
 /// It ended, with this `output`, before it was ready.
 pub(super) fn exited(name: &str, port: u16, end: End, output: &str) -> Error {
     let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-    // The next step for the one trouble that only we can know of.
-    let hint = if port != 0 && output.to_lowercase().contains("in use") {
-        "; if it is the port that is in use: portlease holds it, and lets in only servers that \
-         set SO_REUSEADDR before they bind; set it, or let the server bind port 0 and use \
-         `report_port()`"
+    let hint = if port != 0 && says_in_use(Some(output)) {
+        "; if it is the port that is in use: somebody may have bound it who did not lease it; let the \
+         server bind port 0, and use `report_port()`"
     } else {
         ""
     };

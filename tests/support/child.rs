@@ -209,14 +209,17 @@ fn serve_all(ports: &[&str]) -> ! {
 /// The same server on any address.
 fn serve_on(address: SocketAddr, how: &str) -> ! {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
+    socket.set_reuse_address(how != "exclusive").unwrap();
     match how {
-        "alone" => {}
+        "alone" | "exclusive" => {}
         "shared" => socket.set_reuse_port(true).unwrap(),
         "v6only" => socket.set_only_v6(true).unwrap(),
         other => panic!("no such way: {other}"),
     }
-    socket.bind(&address.into()).unwrap();
+    if let Err(error) = socket.bind(&address.into()) {
+        eprintln!("{error}");
+        process::exit(1);
+    }
     socket.listen(16).unwrap();
     say(format_args!("PORT={}", address.port()));
     loop {
