@@ -1,9 +1,10 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`. One start of it, from the spawn to the stop: `running`, and
-//! what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
+//! What can be asked for: `builder`, `ports`. Its starts and stops, and what becomes of its leases:
+//! `launch`. One start, from the spawn to the stop: `running`, and what can go wrong: `failure`,
+//! `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
-//! dead harnesses: `orphan`. What it prints: `output`, `report`, `panic_log`. Whether it is ready:
+//! dead harnesses: `orphan`. What it prints: `output`, `line`, `report`, `panic_log`. Whether it is ready:
 //! `starting`, `ready`, and whether it is the one who listens: `identity`. Which port it chose:
 //! `choice`.
 
@@ -14,10 +15,13 @@ mod daemon;
 mod escape;
 mod failure;
 mod identity;
+mod launch;
+mod line;
 mod look;
 mod orphan;
 mod output;
 mod panic_log;
+mod ports;
 mod process;
 mod ready;
 mod report;
@@ -36,18 +40,20 @@ use std::thread;
 use std::time::Duration;
 
 use self::builder::{Config, Launch, Way};
-pub use self::builder::{Handoff, Ports, ServerBuilder};
+pub use self::builder::{Handoff, ServerBuilder};
+use self::launch::not_running;
+pub use self::line::{Line, Stream};
 pub use self::orphan::{Orphan, orphans, reap};
-pub use self::output::{Line, Stream};
 pub use self::panic_log::PanicLog;
+pub use self::ports::Ports;
 pub use self::ready::Ready;
 #[cfg(fuzzing)]
 pub use self::report::fuzz_report;
-use self::running::{NotStopped, Running};
+use self::running::Running;
 pub use self::stopped::Stopped;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::lease::Lease;
-use crate::sys::{self, Signal};
+use crate::sys::Signal;
 
 /// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
@@ -134,55 +140,6 @@ impl Server {
         ServerBuilder::new(Launch::Closure(Mutex::new(Box::new(make))), Some(Way::Lease))
     }
 
-    fn start(config: Config, leases: Vec<Lease>) -> Result<Server> {
-        let mut server = Server { config, leases, running: None };
-        server.launch()?;
-        Ok(server)
-    }
-
-    /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
-    /// the message says what.
-    fn launch(&mut self) -> Result<()> {
-        if self.config.handoff == Handoff::Release {
-            self.leases.iter_mut().for_each(Lease::let_hold_go);
-        }
-        match self.launch_once() {
-            Err(error) if self.may_be_kept_out(&error) => {
-                say(&format!(
-                    "{error}\nnobody listens on it: it may be the lease that keeps the server out, if \
-                     it does not set SO_REUSEADDR; it is started once more without the kernel's hold \
-                     (`Handoff::Release` does so at once)"
-                ));
-                self.config.handoff = Handoff::Release;
-                self.leases.iter_mut().for_each(Lease::let_hold_go);
-                self.launch_once()
-            }
-            result => result,
-        }
-    }
-
-    /// Whether a server may have ended because of the hold on its port.
-    fn may_be_kept_out(&self, error: &Error) -> bool {
-        let is_held = self.config.handoff == Handoff::Hold && !self.leases.is_empty();
-        let says_so = error.kind() == ErrorKind::Exited && failure::says_in_use(error.output());
-        let is_free = |port| sys::listeners(port).is_ok_and(|listeners| listeners.is_empty());
-        is_held && says_so && self.leases.iter().map(Lease::port).all(is_free)
-    }
-
-    fn launch_once(&mut self) -> Result<()> {
-        let main = usize::from(matches!(self.config.way, Some(Way::Lease)));
-        if self.leases.len() != main + self.config.named.len() {
-            return Err(not_running()); // they were given up with what could not be stopped
-        }
-        let mut running = Running::spawn(&mut self.config, &self.leases)?;
-        let ready = running.wait_until_ready(&self.config);
-        self.running = Some(running);
-        ready.map_err(|error| match self.stop_running(self.config.stop_grace) {
-            Ok(stopped) => error.with_output(stopped.output),
-            Err(left) => error.and_then(left),
-        })
-    }
-
     /// The main port, on which the server listens; 0 if it has none.
     pub fn port(&self) -> u16 {
         self.running.as_ref().map_or(0, |running| running.ports.main)
@@ -236,8 +193,8 @@ impl Server {
     ///
     /// With the last it printed:
     ///
-    /// - [`ErrorKind::Exited`]: the server's output ended without such a line.
-    /// - [`ErrorKind::NotReady`]: there was none within `at_most`.
+    /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): the server's output ended without such a line.
+    /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): there was none within `at_most`.
     ///
     /// # Examples
     ///
@@ -303,9 +260,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Exited`]: it has ended, and [`wait`](Server::wait) or
+    /// [`ErrorKind::Exited`](crate::ErrorKind::Exited): it has ended, and [`wait`](Server::wait) or
     /// [`try_wait`](Server::try_wait) saw it; a signal to one that has just ended is lost.
-    /// [`ErrorKind::Io`]: this process may not send it signals.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io): this process may not send it signals.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.running()?.signal(signal)
     }
@@ -314,8 +271,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`]: it has ended, and its status is unknown, because this process ignores
-    /// `SIGCHLD` or somebody else reaped it. [`ErrorKind::Exited`]: its last restart failed.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io): it has ended, and its status is unknown, because this process ignores
+    /// `SIGCHLD` or somebody else reaped it. [`ErrorKind::Exited`](crate::ErrorKind::Exited): its last restart failed.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.wait(Duration::ZERO)
     }
@@ -356,7 +313,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotStopped`]: some processes are still there 5 s after `SIGKILL`. The message
+    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped): some processes are still there 5 s after `SIGKILL`. The message
     /// names them. The port stays leased until they are gone, by the watchdog; where there is none,
     /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
@@ -396,23 +353,6 @@ impl Server {
         servers.iter_mut().zip(are_running).map(outcome).collect()
     }
 
-    fn stop_running(&mut self, grace: Duration) -> Result<Stopped> {
-        let Some(running) = self.running.take() else { return Err(not_running()) };
-        running.stop(grace).map_err(|left| self.not_stopped(left))
-    }
-
-    /// The port stays leased.
-    fn not_stopped(&mut self, left: NotStopped) -> Error {
-        for lease in std::mem::take(&mut self.leases) {
-            if left.watched {
-                lease.leave(); // the watchdog has a copy of the lock
-            } else {
-                std::mem::forget(lease); // nobody has: this process keeps it, with its descriptors
-            }
-        }
-        left.error
-    }
-
     fn running(&self) -> Result<&Running> {
         self.running.as_ref().ok_or_else(not_running)
     }
@@ -431,13 +371,6 @@ impl Drop for Server {
             None => {}
         }
     }
-}
-
-fn not_running() -> Error {
-    Error::new(
-        ErrorKind::Exited,
-        "the server is not running, since its last stop or restart failed",
-    )
 }
 
 /// Prints to the log of the test. The only place that does: libtest captures what goes through this

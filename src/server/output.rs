@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::line::{Line, Stream};
 use super::report::{Reader, Reports};
 
 /// How much of the output is kept.
@@ -20,44 +21,6 @@ const MAX_LINE: usize = 8 * 1024;
 
 /// What a wait is cut to that the clock cannot express.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// One of a server's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stream {
-    /// Its standard output.
-    Stdout,
-    /// Its standard error.
-    Stderr,
-}
-
-/// A line that a server printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    stream: Stream,
-    at: SystemTime,
-    /// With its newline.
-    text: String,
-    /// Counted from the first one of this start.
-    number: u64,
-}
-
-impl Line {
-    /// Where it was printed.
-    pub fn stream(&self) -> Stream {
-        self.stream
-    }
-
-    /// When it was read; printed it may have been before that.
-    pub fn at(&self) -> SystemTime {
-        self.at
-    }
-
-    /// Its text, without the end of the line. What was not UTF-8 is replaced by `U+FFFD`, and of a
-    /// line over 8 KiB it is a part.
-    pub fn text(&self) -> &str {
-        self.text.trim_end_matches(['\n', '\r'])
-    }
-}
 
 /// The output of one start of a server.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::builder::Ports;
 use super::output::Output;
+use super::ports::Ports;
 use crate::sys;
 
 /// How long one attempt at a connection, or one command, may take.

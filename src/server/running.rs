@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::builder::{Config, LOG_DIR_VARIABLE, Ports, Way};
+use super::builder::{Config, LOG_DIR_VARIABLE, Way};
 use super::escape::Trail;
-use super::output::{Line, Output, Waited};
+use super::line::Line;
+use super::output::{Output, Waited};
+use super::ports::Ports;
 use super::process::{End, Process};
 use super::report::{Reader, Reports};
 use super::stopped::Stopped;
