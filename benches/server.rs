@@ -1,4 +1,5 @@
-//! What a server costs over its own time: its start with a watchdog, and its stop.
+//! What a server costs over its own time: its start with a watchdog, the wait until it is ready, and
+//! its stop.
 //!
 //! `cargo bench --bench server`. The contestants take turns, so that a change of the machine's speed
 //! hits all of them. The servers are this very program.
@@ -8,27 +9,44 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use portlease::Server;
+use portlease::{Server, ServerBuilder};
 
 const ROUNDS: usize = 100;
 
 fn main() {
-    if env::args().nth(1).as_deref() == Some("serve") {
-        serve();
+    match env::args().nth(1).as_deref() {
+        Some("serve") => serve(0),
+        Some("serve-later") => {
+            thread::sleep(Duration::from_millis(env("DELAY")));
+            serve(env("PORT") as u16)
+        }
+        _ => {}
     }
     println!("{:<58} {:>9} {:>9} {:>9}", "", "median", "9 of 10", "ratio");
     start(10);
     stop();
     stop_many();
     start(500);
+    ready();
+}
+
+fn env(name: &str) -> u64 {
+    env::var(name).expect("a variable").parse().expect("a number")
 }
 
 /// Until it is killed.
-fn serve() -> ! {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    println!("PORT={}", listener.local_addr().expect("address").port());
+fn serve(port: u16) -> ! {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
+    if env::var_os("SILENT").is_none() {
+        println!("PORT={port}");
+    }
+    if let Some(file) = env::var_os("LISTENS_AT") {
+        std::fs::write(file, at.as_nanos().to_string()).expect("write");
+    }
     let mut clients = Vec::new();
     loop {
         clients.push(listener.accept());
@@ -105,6 +123,86 @@ fn stop_many() {
     let (one, twenty) = (Times::of(one), Times::of(twenty));
     one.print("stop of one that ignores SIGTERM for 300 ms", None);
     twenty.print("stop of twenty of them together", Some(&one));
+}
+
+/// From the server's "I listen" to the test's "it is ready", for one that takes 50 ms until then: ours,
+/// and loops that poll by connecting. And the CPU time of waiting for one that takes a second.
+fn ready() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("listens-at");
+    let later = |delay: u64, silent: bool| {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command.arg("serve-later").env("DELAY", delay.to_string()).env("LISTENS_AT", &file);
+        if silent {
+            command.env("SILENT", "1");
+        }
+        command
+    };
+    let since_it_listens = || {
+        let now = SystemTime::now();
+        let mut at = String::new();
+        while at.is_empty() {
+            at = std::fs::read_to_string(&file).unwrap_or_default();
+        }
+        std::fs::remove_file(&file).expect("remove");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(at.parse().expect("a time"));
+        now.duration_since(at).unwrap_or_default()
+    };
+    let ours = |builder: ServerBuilder| {
+        let server = builder.start().expect("start");
+        let late = since_it_listens();
+        server.stop().expect("stop");
+        late
+    };
+    let polled = |pause| {
+        let lease = portlease::lease().expect("lease");
+        let mut command = later(50, true);
+        let mut child = command.env("PORT", lease.to_string()).spawn().expect("spawn");
+        while TcpStream::connect(lease.addr()).is_err() {
+            thread::sleep(pause);
+        }
+        let late = since_it_listens();
+        child.kill().and_then(|()| child.wait()).expect("kill");
+        late
+    };
+    let mut times = [const { Vec::new() }; 5];
+    for _ in 0..ROUNDS / 2 {
+        let reported = {
+            let mut command = later(50, false);
+            command.env("PORT", "0");
+            Server::builder(command).report_port()
+        };
+        let late = [
+            ours(Server::builder(later(50, false)).env_port("PORT")),
+            ours(Server::builder(later(50, true)).env_port("PORT")),
+            ours(reported),
+            polled(Duration::from_millis(1)),
+            polled(Duration::from_millis(100)),
+        ];
+        times.iter_mut().zip(late).for_each(|(times, late)| times.push(late));
+    }
+    let [told, silent, reported, fast, slow] = times.map(Times::of);
+    fast.print("ready after it listens, connect every 1 ms", None);
+    slow.print("ready after it listens, connect every 100 ms", Some(&fast));
+    told.print("ready after it listens, told its port", Some(&fast));
+    silent.print("ready after it listens, told its port, prints nothing", Some(&fast));
+    reported.print("ready after it listens, reports its port", Some(&fast));
+
+    let cpu = |wait: &dyn Fn()| {
+        let before = cpu_time();
+        wait();
+        cpu_time() - before
+    };
+    let silent = || Server::builder(later(1000, true)).env_port("PORT").start().expect("start");
+    let waits = (0..5).map(|_| cpu(&|| drop(silent()))).collect();
+    Times::of(waits).print("CPU time of a start that takes 1 s, with its stop", None);
+}
+
+/// That this thread has used.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let nanos = text.split(' ').next().expect("a field").parse().expect("a number");
+    Duration::from_nanos(nanos)
 }
 
 /// In milliseconds.

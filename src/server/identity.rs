@@ -47,6 +47,11 @@ pub(super) fn look(
         let beside: Vec<_> = beside.iter().map(|socket| socket.local.to_string()).collect();
         return Ok(Listening::Nobody((!beside.is_empty()).then(|| beside.join(" and "))));
     }
+    // Most servers are one process: then there is no need to look at all, which takes a millisecond.
+    let child = process.pid();
+    if reachable.iter().all(|socket| has_it(child, socket)) {
+        return Ok(Listening::Ours);
+    }
     let all = Look::now()?;
     let mut ours = process.family(&all).living;
     for socket in reachable {
@@ -69,30 +74,47 @@ pub(super) fn look(
     Ok(Listening::Ours)
 }
 
-/// The ports on which the server listens where a client of `ip` gets to, of sockets that are not among
-/// those `before`.
+/// The sockets that listen where a client of `ip` gets to, and are not among those `before`.
 ///
 /// # Errors
 ///
 /// The kernel's tables cannot be looked at.
-pub(super) fn listened_on(
-    process: &mut Process,
-    ip: IpAddr,
-    before: &[u32],
-    output_is_open: bool,
-) -> io::Result<BTreeSet<u16>> {
+pub(super) fn new_listeners(ip: IpAddr, before: &[u32]) -> io::Result<Vec<SocketEntry>> {
     let mut listeners = sys::sockets(Wanted { listening: true, port: None })?;
     listeners.retain(|socket| reaches(ip, socket) && !before.contains(&socket.inode));
+    Ok(listeners)
+}
+
+/// The ports of those `listeners` that are the child's own.
+pub(super) fn ports_of_child(process: &Process, listeners: &[SocketEntry]) -> BTreeSet<u16> {
     if listeners.is_empty() {
-        return Ok(BTreeSet::new()); // nobody has anything new: no need to ask who is who
+        return BTreeSet::new();
+    }
+    ports_of(&sys::sockets_of(process.pid()).unwrap_or_default(), listeners)
+}
+
+/// The ports of those `listeners` that are the server's.
+///
+/// # Errors
+///
+/// The processes cannot be looked at.
+pub(super) fn ports_of_all(
+    process: &mut Process,
+    listeners: &[SocketEntry],
+    output_is_open: bool,
+) -> io::Result<BTreeSet<u16>> {
+    if listeners.is_empty() {
+        return Ok(BTreeSet::new());
     }
     let look = Look::now()?;
-    let mut owned = BTreeSet::new();
-    for entry in process.family_with_escaped(&look, output_is_open).living {
-        owned.extend(sys::sockets_of(entry.id.pid).unwrap_or_default());
-    }
-    listeners.retain(|socket| owned.contains(&u64::from(socket.inode)));
-    Ok(listeners.iter().map(|socket| socket.local.port()).collect())
+    let family = process.family_with_escaped(&look, output_is_open).living;
+    let sockets = family.iter().flat_map(|it| sys::sockets_of(it.id.pid).unwrap_or_default());
+    Ok(ports_of(&sockets.collect::<Vec<_>>(), listeners))
+}
+
+fn ports_of(inodes: &[u64], listeners: &[SocketEntry]) -> BTreeSet<u16> {
+    let owned = listeners.iter().filter(|socket| inodes.contains(&u64::from(socket.inode)));
+    owned.map(|socket| socket.local.port()).collect()
 }
 
 /// Whether a client of `ip` may get to a socket that listens on its port.
@@ -114,9 +136,11 @@ fn has_one(processes: &[ProcessEntry], socket: &SocketEntry) -> bool {
 }
 
 fn owner(processes: &[ProcessEntry], socket: &SocketEntry) -> Option<ProcessId> {
-    let inodes = [u64::from(socket.inode)];
-    let has_it = |pid| sys::has_socket(pid, &inodes).unwrap_or(false);
-    processes.iter().map(|entry| entry.id).find(|id| has_it(id.pid))
+    processes.iter().map(|entry| entry.id).find(|id| has_it(id.pid, socket))
+}
+
+fn has_it(pid: u32, socket: &SocketEntry) -> bool {
+    sys::has_socket(pid, &[u64::from(socket.inode)]).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! From the spawn of a server until it is ready.
 
-use std::io;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use super::identity::{self, Listening};
 use super::look::Look;
 use super::process::End;
 use super::ready::{self, Passed, Who};
+use super::report::{Found, Rank, Reports};
 use super::running::Running;
 use super::{failure, say};
 use crate::error::{Error, Result};
@@ -107,16 +108,12 @@ impl Running {
             return Ok(());
         }
         let reports = self.output.reports();
-        let listening = match config.ready.who {
-            Who::Server => {
-                let output_is_open = !self.output.has_ended(Duration::ZERO);
-                let ip = config.host;
-                identity::listened_on(&mut self.process, ip, &self.before, output_is_open)
-            }
-            Who::Anybody | Who::Nobody => Err(io::Error::from(io::ErrorKind::Unsupported)),
-        };
         // Who cannot look, or shall not, believes what is said.
-        let listening = listening.unwrap_or_else(|_| reports.all_main());
+        let listening = match config.ready.who {
+            Who::Server => self.listened_on(config, &reports),
+            Who::Anybody | Who::Nobody => None,
+        };
+        let listening = listening.unwrap_or_else(|| reports.all_main());
         let choice = match config.way {
             Some(Way::Observe) => chooser.observed(&listening, now),
             _ => chooser.reported(&reports, &listening, now),
@@ -143,6 +140,18 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// The ports on which the server listens; `None` if that cannot be looked at.
+    fn listened_on(&mut self, config: &Config, reports: &Reports) -> Option<BTreeSet<u16>> {
+        let listeners = identity::new_listeners(config.host, &self.before).ok()?;
+        let own = identity::ports_of_child(&self.process, &listeners);
+        // Said in the surest form, and the child's own: no need to look at others.
+        if let Found::Port { rank: Rank::Variable, .. } = reports.main(|port| own.contains(&port)) {
+            return Some(own);
+        }
+        let output_is_open = !self.output.has_ended(Duration::ZERO);
+        identity::ports_of_all(&mut self.process, &listeners, output_is_open).ok()
     }
 
     fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {

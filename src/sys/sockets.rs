@@ -163,7 +163,7 @@ mod tests {
             let all = Wanted { listening: true, port: None };
             for (way, look) in &WAYS[1..] {
                 for (what, wanted) in [("one port", one), ("all", all)] {
-                    let mut times: Vec<_> = (0..100)
+                    let mut times: Vec<_> = (0..20)
                         .map(|_| {
                             let start = std::time::Instant::now();
                             assert!(!look(wanted).expect(way).is_empty());
@@ -171,7 +171,7 @@ mod tests {
                         })
                         .collect();
                     times.sort_unstable();
-                    println!("{count:>5} listeners, {way}, {what}: {:?}", times[50]);
+                    println!("{count:>5} listeners, {way}, {what}: {:?}", times[10]);
                 }
             }
         }
