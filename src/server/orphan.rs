@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::cookie::{Cookie, World};
 use super::process::described;
-use super::stop::{self, Sent, Step};
+use super::stop::{self, Rest, Sent, Step};
 use super::tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
@@ -130,7 +130,8 @@ pub fn reap() -> Result<Vec<Orphan>> {
         }
         let all = sys::processes().map_err(cannot_look)?;
         let left = tree::living(&known, &all);
-        match stop::next(!left.is_empty(), sent, sent_at.elapsed(), GRACE) {
+        let rest = if left.is_empty() { Rest::Nobody } else { Rest::Some };
+        match stop::next(rest, sent, sent_at.elapsed(), GRACE) {
             Step::Sweep | Step::Done => return Ok(ended),
             Step::Terminate => (sent, sent_at) = (Sent::Terminate, Instant::now()),
             Step::Kill => (sent, sent_at) = (Sent::Kill, Instant::now()),

@@ -8,6 +8,9 @@ use crate::sys::Signal;
 /// for instance, takes its time.
 pub(super) const KILL_BOUND: Duration = Duration::from_secs(5);
 
+/// How long those are killed one by one who are forked anew all the time.
+pub(super) const RENEWED_BOUND: Duration = Duration::from_millis(500);
+
 /// What was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -29,8 +32,8 @@ pub(super) enum Step {
     Kill,
     /// Wait at most so long for somebody to go.
     Wait(Duration),
-    /// Nobody is to be seen; but a look takes time, in which one can fork and end. Kill the group as
-    /// a whole, which leaves nobody out.
+    /// Nobody is to be seen, or others at each look; and a look takes time, in which one can fork and
+    /// end. Kill the group as a whole, which leaves nobody out.
     Sweep,
     /// It will not go.
     GiveUp,
@@ -48,11 +51,21 @@ pub(super) fn usual_signal(program: &str) -> Signal {
     }
 }
 
-/// What to do, `since` the last was done, if somebody is left or not.
-pub(super) fn next(left: bool, sent: Sent, since: Duration, grace: Duration) -> Step {
+/// Who is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Nobody,
+    /// Nobody who was there when the killing began: they are forked faster than one can look.
+    Renewed,
+    Some,
+}
+
+/// What to do, `since` the last was done, with who is left.
+pub(super) fn next(left: Rest, sent: Sent, since: Duration, grace: Duration) -> Step {
     match sent {
-        Sent::Sweep if !left => Step::Done,
-        _ if !left => Step::Sweep,
+        Sent::Sweep if left == Rest::Nobody => Step::Done,
+        _ if left == Rest::Nobody => Step::Sweep,
+        Sent::Kill if left == Rest::Renewed && since >= RENEWED_BOUND => Step::Sweep,
         Sent::Nothing if grace.is_zero() => Step::Kill,
         Sent::Nothing => Step::Terminate,
         Sent::Terminate if since < grace => Step::Wait(grace - since),
@@ -69,8 +82,13 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(3);
 
     fn check(left: bool, sent: Sent, since: u64, expected: Step) {
+        let left = if left { Rest::Some } else { Rest::Nobody };
+        check_rest(left, sent, since, expected);
+    }
+
+    fn check_rest(left: Rest, sent: Sent, since: u64, expected: Step) {
         let step = next(left, sent, Duration::from_secs(since), GRACE);
-        assert_eq!(step, expected, "left: {left}, {sent:?} {since} s ago");
+        assert_eq!(step, expected, "left: {left:?}, {sent:?} {since} s ago");
     }
 
     #[test]
@@ -89,7 +107,11 @@ mod tests {
         check(true, Sent::Kill, 0, wait(5));
         check(true, Sent::Kill, 4, wait(1));
         check(true, Sent::Kill, 5, Step::GiveUp);
-        let at_once = next(true, Sent::Nothing, Duration::ZERO, Duration::ZERO);
+        check_rest(Rest::Renewed, Sent::Terminate, 1, wait(2));
+        check_rest(Rest::Renewed, Sent::Kill, 0, wait(5));
+        check_rest(Rest::Renewed, Sent::Kill, 1, Step::Sweep);
+        check_rest(Rest::Renewed, Sent::Sweep, 5, Step::GiveUp);
+        let at_once = next(Rest::Some, Sent::Nothing, Duration::ZERO, Duration::ZERO);
         assert_eq!(at_once, Step::Kill, "without a grace");
     }
 }

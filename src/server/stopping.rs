@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::look::Look;
 use super::output::Output;
 use super::process::{End, Process, describe, described};
-use super::stop::{self, Sent, Step};
+use super::stop::{self, Rest, Sent, Step};
 use super::tree;
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 
@@ -36,6 +36,8 @@ pub(super) struct Stopping {
     left: Vec<ProcessEntry>,
     /// Who was asked to end outside of the group.
     asked: BTreeSet<ProcessId>,
+    /// Who was there when the killing began.
+    first_killed: BTreeSet<ProcessId>,
     looks_again: u32,
     killed: BTreeMap<ProcessId, String>,
 }
@@ -76,6 +78,7 @@ impl Stopping {
             sent_at: now,
             left: Vec::new(),
             asked: BTreeSet::new(),
+            first_killed: BTreeSet::new(),
             looks_again: 0,
             killed: BTreeMap::new(),
         }
@@ -109,7 +112,7 @@ impl Stopping {
             self.left = family.living;
         }
         let since = self.sent_at.elapsed();
-        match stop::next(!self.left.is_empty(), self.sent, since, self.grace) {
+        match stop::next(self.rest(), self.sent, since, self.grace) {
             Step::Terminate => {
                 self.sent(Sent::Terminate);
                 self.process.signal_group(self.signal);
@@ -120,6 +123,7 @@ impl Stopping {
             }
             Step::Kill => {
                 self.sent(Sent::Kill);
+                self.first_killed = self.left.iter().map(|entry| entry.id).collect();
                 self.kill();
                 Err(LOOK_AGAIN)
             }
@@ -150,6 +154,15 @@ impl Stopping {
                 }
                 Ok(Err(Left { processes: described(&self.left), watched }))
             }
+        }
+    }
+
+    fn rest(&self) -> Rest {
+        let is_new = |entry: &ProcessEntry| !self.first_killed.contains(&entry.id);
+        match self.left.is_empty() {
+            true => Rest::Nobody,
+            false if self.sent == Sent::Kill && self.left.iter().all(is_new) => Rest::Renewed,
+            false => Rest::Some,
         }
     }
 
