@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::output::Output;
 use super::ports::Ports;
-use crate::sys;
+use crate::sys::{self, Signal};
 
 /// How long one attempt at a connection, or one command, may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -248,13 +249,17 @@ fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_owned();
     let missing = |why: String| format!("the command {program:?} {why}");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0); // to end what it started, too
     let mut child = command.spawn().map_err(|error| missing(format!("does not start: {error}")))?;
     sys::wait_for_exit(&[child.id()], ATTEMPT);
     match child.try_wait() {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(missing(format!("ended with {status}"))),
         Ok(None) | Err(_) => {
-            let _ = child.kill().and_then(|()| child.wait());
+            // Not reaped yet, its number still means its group.
+            let _ = sys::signal_group(child.id(), Signal::Kill);
+            sys::wait_for_exit(&[child.id()], ATTEMPT);
+            let _ = child.try_wait();
             Err(missing(format!("has not ended within {ATTEMPT:?}")))
         }
     }
@@ -320,7 +325,14 @@ mod tests {
         };
         assert_eq!(shell("exit 0"), Ok(()));
         assert!(shell("exit 3").is_err_and(|why| why.contains("exit status: 3")));
-        assert!(shell("sleep 1000").is_err_and(|why| why.contains("has not ended within 2s")));
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("pid");
+        let both = format!("sleep 1000 & echo $! >{}; sleep 1000", file.display());
+        assert!(shell(&both).is_err_and(|why| why.contains("has not ended within 2s")));
+        let worker = std::fs::read_to_string(file).expect("a file").trim().parse().expect("a pid");
+        sys::wait_for_exit(&[worker], Duration::from_secs(60));
+        let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "its worker lives: {state}");
         assert!(run(&mut Command::new("/no/such")).is_err_and(|why| why.contains("not start")));
     }
 }
