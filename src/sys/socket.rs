@@ -22,7 +22,7 @@ pub(crate) struct SocketEntry {
     pub(crate) queue: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     Tcp,
     Udp,
