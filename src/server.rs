@@ -61,16 +61,15 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// A running server, with a port that nobody else has.
 ///
 /// [`start`](ServerBuilder::start) returns when the server, and nobody else, listens on its port, and
-/// what [`Ready`] asks for beside. Dropping it ends
-/// the server with everything it started: `SIGTERM`, the grace ([`ServerBuilder::stop_grace`]; at
-/// most 1 s while the test is panicking), `SIGKILL`; the port is freed once all of it is gone. If
-/// this process is killed, by `SIGKILL` too, a watchdog does the same, and the port stays leased
-/// until it is done.
+/// what [`Ready`] asks for beside holds. Dropping it ends the server with everything it started:
+/// `SIGTERM`, the grace ([`ServerBuilder::stop_grace`]; at most 1 s while the test is panicking),
+/// `SIGKILL`; the port is freed once all of it is gone. If this process is killed, by `SIGKILL` too, a
+/// watchdog does the same for the process group, and the port stays leased until it is done.
 ///
 /// The server's standard input is empty. What it prints is always read. The last 64 KiB are kept, and
 /// are in the errors about its start, its lines and its stop; of these, the last 200 lines are
-/// printed when a panic drops the server. If the environment variable
-/// `PORTLEASE_LOG_DIR` names a directory, all of it is copied to a file there, `NAME-PID.log`.
+/// printed when a panic drops the server. If the environment variable `PORTLEASE_LOG_DIR` names a
+/// directory, all of it is copied to a file there, `NAME-PID.log`.
 ///
 /// # Examples
 ///
@@ -88,9 +87,10 @@ const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// - If this process was killed, nobody reads the server's output any more: one that prints while it
 ///   shuts down may be ended by `SIGPIPE` before it is done.
 /// - A process that leaves the process group (`setsid`; a server that makes itself a daemon) is not
-///   ended by the watchdog; [`reap`] does it later. [`stop`](Server::stop) ends it if
-///   its parents show where it comes from, or the variable `PORTLEASE_COOKIE` of its environment,
-///   or if it listens on the leased port under the name of the program that was started.
+///   ended by the watchdog; [`reap`] does it later. [`stop`](Server::stop) ends it if its parents show
+///   where it comes from, or the variable `PORTLEASE_COOKIE` of its environment; if it has the
+///   server's output; or if it listens on the leased port under the name of the program that was
+///   started.
 /// - That the one who accepts connections on the port stays this server: `start` checks it, but on a
 ///   leased port a stranger who sets `SO_REUSEADDR` and asks for that very number could come later.
 /// - One that forks faster than `/proc` can be looked at, and leaves group and session each time, may
