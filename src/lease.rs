@@ -198,7 +198,9 @@ impl Lease {
     /// children between fork and exec, or connections in TIME_WAIT, may be in the way.
     pub(crate) fn let_hold_go(&mut self) {
         const AT_MOST: Duration = Duration::from_secs(1);
-        self.hold = None;
+        if self.hold.take().is_none() {
+            return; // at a restart, it is gone already
+        }
         let start = Instant::now();
         let may_bind = || Binder::new().and_then(|mut binder| binder.hold(self.port)).is_ok();
         while !may_bind() && start.elapsed() < AT_MOST {

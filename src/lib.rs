@@ -14,8 +14,8 @@
 //! A port picker binds a port, closes it, and returns a number; from then on until the server binds
 //! it, anybody can take it. Here the port stays taken: by a lock file that all processes of a user
 //! share, and on Linux by the kernel itself, which gives it to nobody who does not ask for that very
-//! number as servers do. There is no daemon, and nothing to configure; it works with `cargo test`, with `cargo nextest` (a process
-//! for each test), and with several jobs on one host.
+//! number as servers do. There is no daemon, and nothing to configure; it works with `cargo test`, with
+//! `cargo nextest` (a process for each test), and with several jobs on one host.
 //!
 //! # Which way for which server
 //!

@@ -90,8 +90,8 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
 }
 
 /// What is missing of a server that is to report its port.
-pub(super) const NOTHING_REPORTED: &str = "it has not printed its port, as `PORT=<number>` or in another usual form, nor does it listen on \
-     one; if it should have printed it, and it is not below, it may have to flush it";
+pub(super) const NOTHING_REPORTED: &str = "it has not printed its port, as `PORT=<number>` or in \
+     another usual form, nor does it listen on one; if it should have printed it, and it is not below, it may have to flush it";
 
 /// What is missing of a server that is only looked at.
 pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port";

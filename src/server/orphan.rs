@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::cookie::{Cookie, World};
 use super::process::described;
-use super::stop::{self, Rest, Sent, Step};
+use super::stop::{self, LOOK_AGAIN, Rest, Sent, Step};
 use super::tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 
 /// How long an orphan may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long at most nobody looks whether there are others.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How much of a command line is shown.
 const MAX_COMMAND: usize = 200;

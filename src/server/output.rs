@@ -19,6 +19,9 @@ const MAX_TAIL: usize = 64 * 1024;
 /// A line that is longer is taken for several.
 const MAX_LINE: usize = 8 * 1024;
 
+/// How long the last lines of a server that has ended may be on their way.
+pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// What a wait is cut to that the clock cannot express.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::builder::{Config, LOG_DIR_VARIABLE, Way};
 use super::escape::Trail;
 use super::line::Line;
-use super::output::{Output, Waited};
+use super::output::{LAST_LINES, Output, Waited};
 use super::ports::Ports;
 use super::process::{End, Process};
 use super::report::{Reader, Reports};
@@ -21,9 +21,6 @@ use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{self, Signal, Wanted};
-
-/// How long the last lines of a server that has ended may be on their way.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Running {
@@ -176,7 +173,7 @@ impl Running {
             rest.push((name, ports.main, output));
         }
         let outcomes = stopping::end_all(stopping).into_iter().zip(rest);
-        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        let deadline = Instant::now() + LAST_LINES;
         let report = |(outcome, (name, port, output)): (_, (String, u16, Output))| match outcome {
             Ok(Gone { end: End { status }, killed, duration }) => {
                 output.has_ended(deadline.saturating_duration_since(Instant::now()));

@@ -8,6 +8,7 @@ use super::builder::{Config, Way};
 use super::choice::{Choice, Chooser};
 use super::identity::{self, Listening};
 use super::look::Look;
+use super::output::LAST_LINES;
 use super::process::End;
 use super::ready::{self, Passed, Who};
 use super::report::{Found, Rank, Reports};
@@ -20,9 +21,6 @@ use crate::error::{Error, Result};
 const MIN_PAUSE: Duration = Duration::from_micros(500);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_PART: u32 = 50;
-
-/// How long the last lines of a server that has ended may be on their way.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a stranger must be seen in the server's place. A process of ours may look like one while
 /// it is between two parents.
@@ -186,9 +184,9 @@ impl Running {
     /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
     /// error.
     fn ended(&mut self, end: End) -> Error {
-        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        let deadline = Instant::now() + LAST_LINES;
         let may_be_daemon = end.status.is_some_and(|status| status.success());
-        let step = if may_be_daemon { MAX_PAUSE } else { OUTPUT_PATIENCE };
+        let step = if may_be_daemon { MAX_PAUSE } else { LAST_LINES };
         loop {
             // Who makes itself a daemon forks and ends several times, and one look may miss it.
             let output_ended = self.output.has_ended(step);

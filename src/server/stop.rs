@@ -11,6 +11,9 @@ pub(super) const KILL_BOUND: Duration = Duration::from_secs(5);
 /// How long those are killed one by one who are forked anew all the time.
 pub(super) const RENEWED_BOUND: Duration = Duration::from_millis(500);
 
+/// How long at most nobody looks: processes may appear that were not waited for.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// What was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {

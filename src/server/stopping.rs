@@ -12,12 +12,9 @@ use std::time::{Duration, Instant};
 use super::look::Look;
 use super::output::Output;
 use super::process::{End, Process, describe, described};
-use super::stop::{self, Rest, Sent, Step};
+use super::stop::{self, LOOK_AGAIN, Rest, Sent, Step};
 use super::tree;
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
-
-/// How long at most nobody looks: processes may appear that were not waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many looks are repeated because they missed something.
 const MAX_LOOKS_AGAIN: u32 = 100;
@@ -84,8 +81,8 @@ impl Stopping {
         }
     }
 
-    /// Looks who is left, and does what is due. `Err`: how long there is nothing
-    /// more to do, unless one of [`waits_for`](Stopping::waits_for) ends.
+    /// Looks who is left, and does what is due. `Err`: how long there is nothing more to do, unless
+    /// one of [`waits_for`](Stopping::waits_for) ends.
     ///
     /// After the sweep, a look at the group will do, which takes 0.1 ms instead of 1 ms: nobody was
     /// left before, and nobody has the output open.

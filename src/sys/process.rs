@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 
 /// One process for ever: a pid alone comes to mean another, soon where `pid_max` is 32 768; but not
@@ -142,7 +142,7 @@ pub(crate) fn process_uid(pid: u32) -> Option<u32> {
 ///
 /// It is gone, or may not be looked into.
 pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
-    has_descriptor(pid, "socket", inodes, |_| true)
+    Ok(descriptors(pid, "socket")?.any(|(_, inode)| inodes.contains(&inode)))
 }
 
 /// The inodes of the sockets of which a process has descriptors.
@@ -151,9 +151,7 @@ pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
 ///
 /// It is gone, or may not be looked into.
 pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<u64>> {
-    let links = fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS);
-    let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
-    Ok(targets.filter_map(|target| inode_of(&target, "socket")).collect())
+    Ok(descriptors(pid, "socket")?.map(|(_, inode)| inode).collect())
 }
 
 /// Whether a process has the writing end of one of the pipes with these `inodes`.
@@ -165,24 +163,18 @@ pub(crate) fn can_write_to(pid: u32, inodes: &[u64]) -> io::Result<bool> {
     // The mode of the link tells for what the file is open.
     let is_writable =
         |link: &Path| link.symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
-    has_descriptor(pid, "pipe", inodes, is_writable)
+    let mut pipes = descriptors(pid, "pipe")?;
+    Ok(pipes.any(|(link, inode)| inodes.contains(&inode) && is_writable(&link)))
 }
 
-fn has_descriptor(
-    pid: u32,
-    kind: &str,
-    inodes: &[u64],
-    is_meant: impl Fn(&Path) -> bool,
-) -> io::Result<bool> {
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS) {
-        let link = entry?.path();
-        let Ok(target) = fs::read_link(&link) else { continue };
-        let is_one = inode_of(&target, kind).is_some_and(|inode| inodes.contains(&inode));
-        if is_one && is_meant(&link) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The descriptors of a process that are of one kind: the link in `/proc`, and the inode.
+fn descriptors(pid: u32, kind: &str) -> io::Result<impl Iterator<Item = (PathBuf, u64)>> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS);
+    Ok(links.filter_map(move |link| {
+        let link = link.ok()?.path();
+        let inode = inode_of(&fs::read_link(&link).ok()?, kind)?;
+        Some((link, inode))
+    }))
 }
 
 /// `socket:[77]`
