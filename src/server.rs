@@ -1,6 +1,6 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`, `ports`. Its starts and stops, and what becomes of its leases:
+//! What can be asked for: `builder`, `config`, `ports`. Its starts and stops, and what becomes of its leases:
 //! `launch`. One start, from the spawn to the stop: `running`, and what can go wrong: `failure`,
 //! `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
@@ -10,6 +10,7 @@
 
 mod builder;
 mod choice;
+mod config;
 mod cookie;
 mod daemon;
 mod escape;
@@ -39,8 +40,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use self::builder::{Config, Launch, Way};
-pub use self::builder::{Handoff, ServerBuilder};
+pub use self::builder::ServerBuilder;
+pub use self::config::Handoff;
+use self::config::{Config, Launch, Way};
 use self::launch::not_running;
 pub use self::line::{Line, Stream};
 pub use self::orphan::{Orphan, orphans, reap};

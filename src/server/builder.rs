@@ -1,23 +1,16 @@
 //! What can be asked of a server. Configuration only: `Server` does the work.
 
-use std::env;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Server;
-use super::ports::Ports;
+use super::config::{Config, Handoff, Launch, Way};
 use super::ready::Ready;
 use super::report::Own;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::lease::Lease;
 use crate::sys::Signal;
-
-/// Names a directory into which the output of each server is copied.
-pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
 
 /// Starts a server. Made by [`Server::builder`] and [`Server::with`].
 #[must_use = "a builder starts nothing; finish it with `start()`"]
@@ -27,104 +20,9 @@ pub struct ServerBuilder {
     lease: Option<Lease>,
 }
 
-/// What is needed at each start.
-#[derive(Debug)]
-pub(super) struct Config {
-    pub(super) launch: Launch,
-    pub(super) way: Option<Way>,
-    pub(super) host: IpAddr,
-    /// What tells the main port.
-    pub(super) variables: Vec<String>,
-    /// Further leased ports, each with what tells it, if it is told by a variable.
-    pub(super) named: Vec<(String, Option<String>)>,
-    pub(super) name: Option<String>,
-    pub(super) ready: Ready,
-    pub(super) handoff: Handoff,
-    pub(super) start_timeout: Duration,
-    /// `None`: the one that is usual for the program.
-    pub(super) stop_signal: Option<Signal>,
-    pub(super) stop_grace: Duration,
-    pub(super) pipe_stdin: bool,
-    pub(super) log_dir: Option<PathBuf>,
-}
-
-/// What becomes of the kernel's hold on a leased port when the server starts; see
-/// [`ServerBuilder::handoff`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Handoff {
-    /// It stays, and lets in who sets `SO_REUSEADDR` before binding, as nearly all servers do.
-    #[default]
-    Hold,
-    /// It is let go before the start, for a server that does not.
-    Release,
-}
-
-/// How a server and this process agree on a port.
-#[derive(Clone, Debug)]
-pub(super) enum Way {
-    /// It is leased, and told by environment variables, or put into the command by the closure.
-    Lease,
-    /// The server chooses it, and reports it, in a form of its own or in a usual one.
-    Report(Option<Own>),
-    /// The server chooses it, and says nothing.
-    Observe,
-    /// There is none.
-    None,
-}
-
-impl Way {
-    /// Whether the server chooses its port itself.
-    pub(super) fn is_servers_choice(&self) -> bool {
-        matches!(self, Way::Report(_) | Way::Observe)
-    }
-}
-
-/// Where the command comes from, at each start.
-pub(super) enum Launch {
-    Command(Box<Command>),
-    /// In a mutex only to be `Sync`: nobody locks it.
-    Closure(Mutex<Box<MakeCommand>>),
-}
-
-type MakeCommand = dyn FnMut(&Ports) -> Command + Send;
-
-impl Launch {
-    /// Runs `start` with the command for a start on `ports`.
-    pub(super) fn with_command<T>(
-        &mut self,
-        ports: &Ports,
-        start: impl FnOnce(&mut Command) -> T,
-    ) -> T {
-        match self {
-            Launch::Command(command) => start(command),
-            Launch::Closure(make) => {
-                let make = make.get_mut().unwrap_or_else(PoisonError::into_inner);
-                start(&mut make(ports))
-            }
-        }
-    }
-}
-
 impl ServerBuilder {
     pub(super) fn new(launch: Launch, way: Option<Way>) -> ServerBuilder {
-        let log_dir = env::var_os(LOG_DIR_VARIABLE).filter(|dir| !dir.is_empty());
-        let config = Config {
-            launch,
-            way,
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            variables: Vec::new(),
-            named: Vec::new(),
-            name: None,
-            ready: Ready::listening(),
-            handoff: Handoff::Hold,
-            start_timeout: Duration::from_secs(30),
-            stop_signal: None,
-            stop_grace: Duration::from_secs(5),
-            pipe_stdin: false,
-            log_dir: log_dir.map(PathBuf::from),
-        };
-        ServerBuilder { config, lease: None }
+        ServerBuilder { config: Config::new(launch, way), lease: None }
     }
 
     /// What the server is called in errors and logs. The default is its program's file name.
@@ -143,7 +41,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Leases a further port, which the closure finds under this name ([`Ports::get`]), and the test
+    /// Leases a further port, which the closure finds under this name ([`Ports::get`](crate::Ports::get)), and the test
     /// by [`Server::port_of`]. The server is ready when it listens on it too.
     pub fn port(mut self, name: impl Into<String>) -> Self {
         self.config.named.push((name.into(), None));
@@ -170,7 +68,7 @@ impl ServerBuilder {
     }
 
     /// The address that the server listens on, and its clients connect to. The default is 127.0.0.1.
-    /// It is not told to the server: the closure finds it in [`Ports::addr`].
+    /// It is not told to the server: the closure finds it in [`Ports::addr`](crate::Ports::addr).
     pub fn host(mut self, ip: impl Into<IpAddr>) -> Self {
         self.config.host = ip.into();
         self
@@ -294,74 +192,23 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::InvalidInput`]: nothing says how the server
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
     ///   gets its port, or two things say different; or the variable's name cannot be one.
-    /// - [`ErrorKind::Spawn`]: the program, or its watchdog, cannot be
+    /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
     ///   executed.
-    /// - [`ErrorKind::Exited`]: it ended before it was ready; at once,
+    /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,
     ///   with the last it printed.
-    /// - [`ErrorKind::NotReady`]: it was not ready in time; with what was
+    /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with what was
     ///   missing, and the last it printed.
-    /// - [`ErrorKind::PortTaken`]: another process listens where the
+    /// - [`ErrorKind::PortTaken`](crate::ErrorKind::PortTaken): another process listens where the
     ///   server's clients would connect; the message names it.
-    /// - [`ErrorKind::Io`]: its output cannot be copied to the directory that
+    /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
     ///   `PORTLEASE_LOG_DIR` names.
     /// - What taking a lease can fail with.
     ///
     /// After an error, nothing of the server is left, unless the message says what would not go.
     pub fn start(self) -> Result<Server> {
-        let leases = leases_for(&self.config, self.lease)?;
+        let leases = self.config.leases(self.lease)?;
         Server::start(self.config, leases)
-    }
-}
-
-/// The leases that a server needs, the main one first: the one that was `given`, and those that are
-/// taken now.
-fn leases_for(config: &Config, given: Option<Lease>) -> Result<Vec<Lease>> {
-    let needs_one = match &config.way {
-        None => {
-            return Err(invalid(
-                "nothing says how the server gets its port: use `env_port(\"PORT\")`, \
-                 `report_port()` or `observe_port()`, or `Server::with` for a port in its arguments; \
-                 for a program whose port is fixed, `Server::with(|_| command).lease(lease)`; for one \
-                 that has none, `no_port()`",
-            ));
-        }
-        Some(Way::Lease) => true,
-        Some(_) if given.is_some() => {
-            return Err(invalid(
-                "the server shall have a lease, and choose its port itself or have none: use either \
-                 `lease(..)`, or one of `report_port()`, `observe_port()` and `no_port()`",
-            ));
-        }
-        Some(_) => false,
-    };
-    let named = config.named.iter().filter_map(|(_, variable)| variable.as_ref());
-    for variable in config.variables.iter().chain(named) {
-        if variable.is_empty() || variable.contains(['=', '\0']) {
-            let message = format!("{variable:?}: no environment variable can have that name");
-            return Err(invalid(message));
-        }
-    }
-    let missing = config.named.len() + usize::from(needs_one && given.is_none());
-    let request = Lease::builder();
-    let request = match &config.name {
-        Some(name) => request.label(name),
-        None => request,
-    };
-    let taken = if missing == 0 { Vec::new() } else { request.lease_many(missing)? };
-    Ok(given.into_iter().chain(taken).collect())
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
-}
-
-impl fmt::Debug for Launch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Launch::Command(command) => command.fmt(f),
-            Launch::Closure(_) => f.write_str("made by a closure"),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::builder::{Config, Handoff, Way};
+use super::config::{Config, Handoff, Way};
 use super::running::{NotStopped, Running};
 use super::stopped::Stopped;
 use super::{Server, failure, say};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::builder::{Config, LOG_DIR_VARIABLE, Way};
+use super::config::{Config, LOG_DIR_VARIABLE, Way};
 use super::escape::Trail;
 use super::line::Line;
 use super::output::{LAST_LINES, Output, Waited};

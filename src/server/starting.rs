@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::builder::{Config, Way};
 use super::choice::{Choice, Chooser};
+use super::config::{Config, Way};
 use super::identity::{self, Listening};
 use super::look::Look;
 use super::output::LAST_LINES;

@@ -1,0 +1,170 @@
+//! What is needed at each start of a server.
+
+use std::env;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::ports::Ports;
+use super::ready::Ready;
+use super::report::Own;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::Lease;
+use crate::sys::Signal;
+
+/// Names a directory into which the output of each server is copied.
+pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
+
+/// What is needed at each start.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) launch: Launch,
+    pub(super) way: Option<Way>,
+    pub(super) host: IpAddr,
+    /// What tells the main port.
+    pub(super) variables: Vec<String>,
+    /// Further leased ports, each with what tells it, if it is told by a variable.
+    pub(super) named: Vec<(String, Option<String>)>,
+    pub(super) name: Option<String>,
+    pub(super) ready: Ready,
+    pub(super) handoff: Handoff,
+    pub(super) start_timeout: Duration,
+    /// `None`: the one that is usual for the program.
+    pub(super) stop_signal: Option<Signal>,
+    pub(super) stop_grace: Duration,
+    pub(super) pipe_stdin: bool,
+    pub(super) log_dir: Option<PathBuf>,
+}
+
+impl Config {
+    pub(super) fn new(launch: Launch, way: Option<Way>) -> Config {
+        let log_dir = env::var_os(LOG_DIR_VARIABLE).filter(|dir| !dir.is_empty());
+        Config {
+            launch,
+            way,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            variables: Vec::new(),
+            named: Vec::new(),
+            name: None,
+            ready: Ready::listening(),
+            handoff: Handoff::Hold,
+            start_timeout: Duration::from_secs(30),
+            stop_signal: None,
+            stop_grace: Duration::from_secs(5),
+            pipe_stdin: false,
+            log_dir: log_dir.map(PathBuf::from),
+        }
+    }
+
+    /// The leases that a server needs, the main one first: the one that was `given`, and those that are
+    /// taken now.
+    pub(super) fn leases(&self, given: Option<Lease>) -> Result<Vec<Lease>> {
+        let needs_one = match &self.way {
+            None => {
+                return Err(invalid(
+                    "nothing says how the server gets its port: use `env_port(\"PORT\")`, \
+                     `report_port()` or `observe_port()`, or `Server::with` for a port in its arguments; \
+                     for a program whose port is fixed, `Server::with(|_| command).lease(lease)`; for one \
+                     that has none, `no_port()`",
+                ));
+            }
+            Some(Way::Lease) => true,
+            Some(_) if given.is_some() => {
+                return Err(invalid(
+                    "the server shall have a lease, and choose its port itself or have none: use either \
+                     `lease(..)`, or one of `report_port()`, `observe_port()` and `no_port()`",
+                ));
+            }
+            Some(_) => false,
+        };
+        let named = self.named.iter().filter_map(|(_, variable)| variable.as_ref());
+        for variable in self.variables.iter().chain(named) {
+            if variable.is_empty() || variable.contains(['=', '\0']) {
+                let message = format!("{variable:?}: no environment variable can have that name");
+                return Err(invalid(message));
+            }
+        }
+        let missing = self.named.len() + usize::from(needs_one && given.is_none());
+        let request = Lease::builder();
+        let request = match &self.name {
+            Some(name) => request.label(name),
+            None => request,
+        };
+        let taken = if missing == 0 { Vec::new() } else { request.lease_many(missing)? };
+        Ok(given.into_iter().chain(taken).collect())
+    }
+}
+
+/// What becomes of the kernel's hold on a leased port when the server starts; see
+/// [`ServerBuilder::handoff`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Handoff {
+    /// It stays, and lets in who sets `SO_REUSEADDR` before binding, as nearly all servers do.
+    #[default]
+    Hold,
+    /// It is let go before the start, for a server that does not.
+    Release,
+}
+
+/// How a server and this process agree on a port.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// It is leased, and told by environment variables, or put into the command by the closure.
+    Lease,
+    /// The server chooses it, and reports it, in a form of its own or in a usual one.
+    Report(Option<Own>),
+    /// The server chooses it, and says nothing.
+    Observe,
+    /// There is none.
+    None,
+}
+
+impl Way {
+    /// Whether the server chooses its port itself.
+    pub(super) fn is_servers_choice(&self) -> bool {
+        matches!(self, Way::Report(_) | Way::Observe)
+    }
+}
+
+/// Where the command comes from, at each start.
+pub(super) enum Launch {
+    Command(Box<Command>),
+    /// In a mutex only to be `Sync`: nobody locks it.
+    Closure(Mutex<Box<MakeCommand>>),
+}
+
+type MakeCommand = dyn FnMut(&Ports) -> Command + Send;
+
+impl Launch {
+    /// Runs `start` with the command for a start on `ports`.
+    pub(super) fn with_command<T>(
+        &mut self,
+        ports: &Ports,
+        start: impl FnOnce(&mut Command) -> T,
+    ) -> T {
+        match self {
+            Launch::Command(command) => start(command),
+            Launch::Closure(make) => {
+                let make = make.get_mut().unwrap_or_else(PoisonError::into_inner);
+                start(&mut make(ports))
+            }
+        }
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Launch::Command(command) => command.fmt(f),
+            Launch::Closure(_) => f.write_str("made by a closure"),
+        }
+    }
+}
