@@ -1,6 +1,6 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`, `config`, `ports`. Its starts and stops, and what becomes of its leases:
+//! What can be asked for: `builder`, `config`, `ports`, `dir`. Its starts and stops, and what becomes of its leases:
 //! `launch`. One start, from the spawn to the stop: `running`, and what can go wrong: `failure`,
 //! `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
@@ -13,6 +13,7 @@ mod choice;
 mod config;
 mod cookie;
 mod daemon;
+mod dir;
 mod escape;
 mod failure;
 mod identity;
@@ -319,6 +320,7 @@ impl Server {
     /// names them. The port stays leased until they are gone, by the watchdog; where there is none,
     /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
+        self.config.dir.end();
         self.stop_running(self.config.stop_grace)
     }
 
@@ -344,6 +346,7 @@ impl Server {
     /// ```
     pub fn stop_all(servers: impl IntoIterator<Item = Server>) -> Vec<Result<Stopped>> {
         let mut servers: Vec<Server> = servers.into_iter().collect();
+        servers.iter().for_each(|server| server.config.dir.end());
         let take = |server: &mut Server| Some((server.running.take()?, server.config.stop_grace));
         let running: Vec<_> = servers.iter_mut().map(take).collect();
         let are_running: Vec<bool> = running.iter().map(Option::is_some).collect();
@@ -364,14 +367,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         match &self.running {
             // A forked child has copies of all this: it only closes them.
-            Some(running) if !running.process.is_ours() => {}
+            Some(running) if !running.process.is_ours() => return,
             Some(running) => {
                 drop(PanicLog::new(Some(running))); // prints, if this is a panic
                 let at_most = if thread::panicking() { PANIC_GRACE } else { Duration::MAX };
+                self.config.dir.end();
                 let _ = self.stop_running(self.config.stop_grace.min(at_most));
             }
             None => {}
         }
+        self.config.dir.end();
+        self.config.dir.remove();
     }
 }
 

@@ -61,6 +61,9 @@ impl Harness {
     fn spawn(mut command: Command, mark: String) -> Harness {
         let own = OwnRegistry::new();
         own.lend_to(&mut command);
+        let temporary = own.dir.path().join("tmp");
+        fs::create_dir(&temporary).unwrap();
+        command.env("TMPDIR", temporary);
         // If it leaves a core, then there.
         command.current_dir(own.dir.path()).env("PORTLEASE_TEST_TIDY", own.dir.path());
         command.stderr(Stdio::null());
@@ -100,7 +103,7 @@ impl Harness {
         });
         fs::write(dir.join("may-end"), "").unwrap();
         let status = self.child.wait().unwrap().to_string();
-        nothing_is_left(&self.own, &self.mark);
+        self.nothing_is_left();
         // The port went without being released: it rests, but an exact lease gets it.
         drop(self.own.request().exact(*port).wait(Duration::ZERO).lease().unwrap());
         status
@@ -110,10 +113,17 @@ impl Harness {
         self.own.registry.list().unwrap().iter().map(Holder::port).collect()
     }
 
+    fn nothing_is_left(&self) {
+        nothing_is_left(&self.own, &self.mark);
+        let left = fs::read_dir(self.own.dir.path().join("tmp")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "of the server's directory, this is left: {left:?}");
+    }
+
     fn kill(mut self) {
         Child::kill(&mut self.child).unwrap();
         self.child.wait().unwrap();
-        nothing_is_left(&self.own, &self.mark);
+        self.nothing_is_left();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +50,7 @@ fn a_leased_port_in_an_argument() {
     .unwrap();
     assert_eq!(server.name(), "api");
     assert_eq!(who_answers(server.addr()), server.pid());
-    let environment = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap();
     let second = b"START=2";
     assert!(!environment(server.pid()).windows(second.len()).any(|window| window == second));
     server.restart().unwrap();
@@ -91,6 +92,42 @@ fn a_restart_keeps_the_port_leased() {
         done.store(true, Ordering::Relaxed);
         thief.join().unwrap();
     });
+}
+
+/// A directory for what is rendered and what is kept, with the server until it is gone.
+#[test]
+fn a_directory_of_its_own() {
+    let server = Server::with(|ports| {
+        let port = ports.write_file("etc/port", ports.main().to_string());
+        let mut command = shell("echo $$ >>started; exec \"$0\" serve $(cat \"$1\")");
+        command.arg(port).current_dir(ports.dir());
+        command
+    });
+    let ready = Ready::file("started").and(Ready::when("it is so", |ports| {
+        ports.dir().join("started").exists() // as it is for who asks by himself
+    }));
+    let mut server = server.ready(ready).start().unwrap();
+    let dir = fs::read_link(format!("/proc/{}/cwd", server.pid())).unwrap();
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    let first = server.pid();
+    server.restart().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
+    let started = fs::read_to_string(dir.join("started")).unwrap();
+    assert_eq!(started, format!("{first}\n{}\n", server.pid()));
+    server.stop().unwrap();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error() {
+    let builder = Server::with(|ports| {
+        ports.write_file("../port", "");
+        child_command(&["serve"])
+    });
+    let error = builder.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with("failed to write the server's file /"), "{error}");
+    assert!(format!("{error:?}").contains("must lead to a file in"), "{error:?}");
 }
 
 #[test]
@@ -139,7 +176,7 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
     let error = Server::builder(command).env_port("PORT").start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exited);
     assert!(error.to_string().contains("somebody may have bound it"), "{error}");
-    assert_eq!(std::fs::read_to_string(ports).unwrap().lines().count(), 2);
+    assert_eq!(fs::read_to_string(ports).unwrap().lines().count(), 2);
 }
 
 #[test]
@@ -205,11 +242,11 @@ fn the_output_is_copied_to_a_directory() {
     let mut command = child_command(&["one-server", "stop"]);
     let logs = dir.path().join("a/b");
     support::stdout_of(&command.env("PORTLEASE_LOG_DIR", &logs).output().unwrap());
-    let entries: Vec<_> = std::fs::read_dir(&logs).unwrap().map(Result::unwrap).collect();
+    let entries: Vec<_> = fs::read_dir(&logs).unwrap().map(Result::unwrap).collect();
     assert_eq!(entries.len(), 1);
     let name = entries[0].file_name().into_string().unwrap();
     assert!(name.starts_with("a_b__c-") && name.ends_with(".log"), "{name}");
-    assert_eq!(std::fs::read_to_string(entries[0].path()).unwrap(), "serving\n");
+    assert_eq!(fs::read_to_string(entries[0].path()).unwrap(), "serving\n");
 
     let output = command.env("PORTLEASE_LOG_DIR", "/dev/null/x").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -315,7 +352,7 @@ fn a_stop_frees_the_lock_for_the_watchdog_too() {
     let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
     let server = builder.start().unwrap();
     // Somebody clears the table; the lock is what counts.
-    std::fs::write(own.slots().join("table"), "").unwrap();
+    fs::write(own.slots().join("table"), "").unwrap();
     assert_eq!(own.registry.list().unwrap().len(), 1);
     drop(server);
     assert_eq!(own.registry.list().unwrap(), []);
@@ -404,7 +441,7 @@ fn what_is_ready() {
         Ready::command(|ports| child_command(&["connect", &ports.main().to_string()])),
         Ready::when("the port is known", |ports| ports.main() > 0),
     ] {
-        let _ = std::fs::remove_file(&file);
+        let _ = fs::remove_file(&file);
         let shown = format!("{ready:?}");
         let _server = start(ready).unwrap();
         assert!(file.exists() || !shown.contains("File"), "{shown}");
@@ -434,8 +471,8 @@ fn a_slow_start_says_what_it_waits_for() {
     let program = dir.path().join("slow");
     let child = support::child_path();
     let script = format!("#!/bin/sh\nsleep 2.5\nexec {} serve\n", child.display());
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let registry = dir.path().join("registry");
     let role = ["start-and-stop", registry.to_str().unwrap(), program.to_str().unwrap()];
     let output = child_command(&role).output().unwrap();

@@ -5,9 +5,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::dir::Dir;
 use super::ports::Ports;
 use super::ready::Ready;
 use super::report::Own;
@@ -37,6 +38,7 @@ pub(super) struct Config {
     pub(super) stop_grace: Duration,
     pub(super) pipe_stdin: bool,
     pub(super) log_dir: Option<PathBuf>,
+    pub(super) dir: Arc<Dir>,
 }
 
 impl Config {
@@ -56,6 +58,7 @@ impl Config {
             stop_grace: Duration::from_secs(5),
             pipe_stdin: false,
             log_dir: log_dir.map(PathBuf::from),
+            dir: Arc::new(Dir::new()),
         }
     }
 
@@ -99,7 +102,7 @@ impl Config {
 }
 
 /// What becomes of the kernel's hold on a leased port when the server starts; see
-/// [`ServerBuilder::handoff`].
+/// [`ServerBuilder::handoff`](crate::ServerBuilder::handoff).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Handoff {

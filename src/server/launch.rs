@@ -65,8 +65,9 @@ impl Server {
         running.stop(grace).map_err(|left| self.not_stopped(left))
     }
 
-    /// The port stays leased.
+    /// The port stays leased, and the directory stays.
     pub(super) fn not_stopped(&mut self, left: NotStopped) -> Error {
+        self.config.dir.leave();
         for lease in std::mem::take(&mut self.leases) {
             if left.watched {
                 lease.leave(); // the watchdog has a copy of the lock

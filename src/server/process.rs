@@ -47,13 +47,14 @@ pub(super) struct End {
 }
 
 impl Process {
-    /// Starts the watchdog, and then `command` in its group.
+    /// Starts `command` in the watchdog's group, which is told by which signal that is to be ended.
     ///
     /// Only with `process_group` and pipes, std uses `posix_spawn` (0.2 ms); with `pre_exec` it
     /// would fork (20 ms in a process of 500 MB).
     pub(super) fn spawn(
         command: &mut Command,
-        watchdog: Option<Watchdog>,
+        mut watchdog: Option<Watchdog>,
+        stop_signal: Signal,
         mut trail: Trail,
     ) -> io::Result<Process> {
         let group = watchdog.as_ref().map(Watchdog::group);
@@ -62,7 +63,8 @@ impl Process {
         if let Some(cookie) = &trail.cookie {
             command.env(cookie::VARIABLE, cookie.value());
         }
-        match command.spawn() {
+        let told = watchdog.as_mut().map_or(Ok(()), |watchdog| watchdog.tell(stop_signal));
+        match told.and_then(|()| command.spawn()) {
             Ok(child) => {
                 let pipes =
                     [child.stdout.as_ref().map(sys::inode), child.stderr.as_ref().map(sys::inode)];
@@ -79,10 +81,7 @@ impl Process {
                 })
             }
             Err(error) => {
-                if let Some(watchdog) = watchdog {
-                    watchdog.kill_group();
-                    watchdog.reap();
-                }
+                Watchdog::dismiss(watchdog);
                 Err(error)
             }
         }

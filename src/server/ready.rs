@@ -112,7 +112,8 @@ impl Ready {
         Ready::new(Who::Server, Some(check))
     }
 
-    /// There is a file, or a socket, of that name.
+    /// There is a file, or a socket, of that name. A relative one is in the server's directory,
+    /// [`Ports::dir`].
     pub fn file(path: impl Into<PathBuf>) -> Ready {
         Ready::new(Who::Server, Some(Check::File(path.into())))
     }
@@ -178,6 +179,7 @@ impl Check {
                 printed.then_some(()).ok_or_else(|| format!("it has not printed a line {what}"))
             }
             Check::File(path) => {
+                let path = ports.dir.name().join(path);
                 path.exists().then_some(()).ok_or_else(|| format!("there is no {}", path.display()))
             }
             Check::Command(make) => {

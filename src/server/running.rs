@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::{Config, LOG_DIR_VARIABLE, Way};
@@ -47,9 +48,21 @@ impl Running {
         let only_one = Some(ports.main).filter(|&port| port != 0 && ports.named.is_empty());
         let before = sys::sockets(Wanted { listening: true, port: only_one });
         let before = before.unwrap_or_default().iter().map(|socket| socket.inode).collect();
-        let Config { launch, way, name, variables, named, stop_signal, stop_grace, .. } = config;
+        let Config { launch, way, name, variables, named, stop_signal, dir, .. } = config;
+        let grace = match stop_signal {
+            Some(Signal::Kill | Signal::Stop) => Duration::ZERO,
+            _ => config.stop_grace,
+        };
+        // Before the closure is called, which may ask for the directory.
+        let watchdog = Watchdog::spawn(locks, grace, dir.name()).map_err(|error| {
+            Error::io(ErrorKind::Spawn, "start /bin/sh, which watches over each server", error)
+        })?;
         let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
         let running = launch.with_command(&ports, |command| {
+            if let Err(error) = dir.problem() {
+                Watchdog::dismiss(watchdog);
+                return Err(error);
+            }
             for variable in variables {
                 command.env(variable, ports.main.to_string());
             }
@@ -62,12 +75,8 @@ impl Running {
             let program = failure::file_name(command.get_program());
             let name = name.as_ref().unwrap_or(&program).clone();
             let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
-            let watchdog = Watchdog::spawn(locks, stop_signal, *stop_grace).map_err(|error| {
-                let doing = format_args!("start /bin/sh, which watches over server `{name}`");
-                Error::io(ErrorKind::Spawn, doing, error)
-            })?;
             let trail = Trail { port: ports.main, program, ..Trail::default() };
-            let process = Process::spawn(command, watchdog, trail)
+            let process = Process::spawn(command, watchdog, stop_signal, trail)
                 .map_err(|error| failure::cannot_spawn(&name, command, error))?;
             Ok(Running {
                 name,
@@ -169,7 +178,7 @@ impl Running {
         let mut rest = Vec::with_capacity(servers.len());
         let mut stopping = Vec::with_capacity(servers.len());
         for (Running { name, ports, process, output, stop_signal, .. }, grace) in servers {
-            stopping.push(Stopping::new(process, output.clone(), stop_signal, grace));
+            stopping.push(Stopping::new(process, output.clone(), ports.dir, stop_signal, grace));
             rest.push((name, ports.main, output));
         }
         let outcomes = stopping::end_all(stopping).into_iter().zip(rest);
@@ -196,7 +205,8 @@ fn ports(config: &Config, leases: &[Lease]) -> Ports {
         _ => 0,
     };
     let names = config.named.iter().map(|(name, _)| name.clone());
-    Ports { host: config.host, main, named: names.zip(leased).collect() }
+    let dir = Arc::clone(&config.dir);
+    Ports { host: config.host, main, named: names.zip(leased).collect(), dir }
 }
 
 /// Some of a server would not go.

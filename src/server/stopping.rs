@@ -6,9 +6,11 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::dir::Dir;
 use super::look::Look;
 use super::output::Output;
 use super::process::{End, Process, describe, described};
@@ -24,6 +26,7 @@ const MAX_LOOKS_AGAIN: u32 = 100;
 pub(super) struct Stopping {
     process: Process,
     output: Output,
+    dir: Arc<Dir>,
     signal: Signal,
     grace: Duration,
     start: Instant,
@@ -61,6 +64,7 @@ impl Stopping {
     pub(super) fn new(
         process: Process,
         output: Output,
+        dir: Arc<Dir>,
         signal: Signal,
         grace: Duration,
     ) -> Stopping {
@@ -68,6 +72,7 @@ impl Stopping {
         Stopping {
             process,
             output,
+            dir,
             signal,
             grace,
             start: now,
@@ -135,6 +140,8 @@ impl Stopping {
             }
             Step::Sweep => {
                 self.sent(Sent::Sweep);
+                // While the watchdog is there, which does it if this process is killed now.
+                self.dir.remove();
                 self.process.sweep();
                 Err(LOOK_AGAIN)
             }

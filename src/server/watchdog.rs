@@ -36,10 +36,11 @@
 //! forked copy of the harness lives on, which has the socket too.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -63,25 +64,23 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts one, which keeps `locks`: one as its standard output; more, and they wait in the queue of a
-    /// socket for somebody to receive them, which nobody does.
+    /// socket for somebody to receive them, which nobody does. It removes the directory `dir`, if there is
+    /// one when it is done.
     ///
     /// `Ok(None)`: there is no `/bin/sh`.
     pub(super) fn spawn(
         mut locks: Vec<File>,
-        signal: Signal,
         grace: Duration,
+        dir: &Path,
     ) -> io::Result<Option<Watchdog>> {
         let (socket, its_end) = UnixStream::pair()?;
-        let (signal, grace) = match signal {
-            // The shell would be the first to go.
-            Signal::Kill | Signal::Stop => (Signal::Terminate, Duration::ZERO),
-            signal => (signal, grace.min(MAX_GRACE)),
-        };
+        let grace = grace.min(MAX_GRACE);
         let lock = locks.pop();
         let others = if locks.is_empty() { None } else { Some(sys::parked(&locks)?) };
         let tenths = grace.as_millis() / 100;
         let shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "portlease-watchdog", signal.name(), &tenths.to_string()])
+            .args(["-c", SCRIPT, "portlease-watchdog", &tenths.to_string()])
+            .arg(dir)
             .current_dir("/") // not to keep a temporary directory busy
             .stdin(OwnedFd::from(its_end))
             .stdout(lock.map_or_else(Stdio::null, Stdio::from))
@@ -93,6 +92,15 @@ impl Watchdog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Says by which signal it is to ask the server to end; before this, by SIGTERM.
+    pub(super) fn tell(&mut self, signal: Signal) -> io::Result<()> {
+        let signal = match signal {
+            Signal::Kill | Signal::Stop => Signal::Terminate, // the shell would be the first to go
+            signal => signal,
+        };
+        writeln!(self.socket, "{}", signal.name())
     }
 
     /// The number of its process group, and its own pid.
@@ -119,6 +127,14 @@ impl Watchdog {
         let _ = sys::signal_group(self.group(), Signal::Kill);
     }
 
+    /// Ends it, before it has a server.
+    pub(super) fn dismiss(watchdog: Option<Watchdog>) {
+        if let Some(watchdog) = watchdog {
+            watchdog.kill_group();
+            watchdog.reap();
+        }
+    }
+
     /// Reaps it. From now on, the group's number may come to mean another.
     pub(super) fn reap(mut self) {
         sys::wait_for_exit(&[self.shell.id()], PATIENCE);
@@ -142,7 +158,7 @@ mod tests {
             let files: Result<Vec<_>, _> = (0..count).map(open).collect();
             let files = files.expect("files");
             files.iter().for_each(|file| FileExt::lock_exclusive(file).expect("lock"));
-            let watchdog = Watchdog::spawn(files, Signal::Terminate, Duration::ZERO);
+            let watchdog = Watchdog::spawn(files, Duration::ZERO, dir.path());
             let watchdog = watchdog.expect("spawn").expect("a shell");
             let others: Result<Vec<_>, _> = (0..count).map(open).collect();
             let others = others.expect("files");
@@ -159,7 +175,7 @@ mod tests {
     #[test]
     fn once_braced_it_outlives_what_ends_its_group() {
         for signal in [Signal::Terminate, Signal::Interrupt, Signal::Hangup, Signal::Quit] {
-            let watchdog = Watchdog::spawn(Vec::new(), Signal::Terminate, Duration::ZERO);
+            let watchdog = Watchdog::spawn(Vec::new(), Duration::ZERO, Path::new(""));
             let mut watchdog = watchdog.expect("spawn").expect("a shell");
             watchdog.brace();
             sys::signal_group(watchdog.group(), signal).expect("signal");

@@ -1,11 +1,12 @@
 # Ends its own process group once its standard input does, that is, once the test process is gone.
-# Arguments: the signal that asks the server to end; how long it has then, in tenths of a second.
+# Its input: the signal that asks the server to end. Arguments: how long it has then, in tenths of a
+# second; a directory, which goes with the server, if there is one.
 #
 # Standard output is the lock of the server's port. It is never written to, and is freed when this
 # shell ends, which is after all others of the group.
 
-signal=$1
-grace=$(($2 * 10)) # from here on in hundredths, as the clock has it
+grace=$(($1 * 10)) # from here on in hundredths, as the clock has it
+dir=$2
 PATH=$PATH:/usr/bin:/bin
 
 # That signal and its like are sent to the group, whose leader this is; the leader ends last.
@@ -13,7 +14,8 @@ trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM TSTP TTIN TTOU
 
 # Says that it may be signalled from now on, and waits for the end.
 echo ready >&0
-while read -r _; do :; done
+signal=TERM
+while read -r word; do signal=$word; done
 
 # Whether /proc shows this process under its own number, and not another pid namespace.
 sees_itself() { read -r pid _ </proc/self/stat && [ "$pid" = "$$" ]; }
@@ -41,6 +43,8 @@ look() {
 
 end() { kill -s KILL -- "$1"; }
 
+tidy() { if [ -d "$dir" ]; then rm -rf -- "$dir"; fi; }
+
 # Sets `now` to the time since the machine was started. Costs no process, as `date` would.
 clock() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
 
@@ -62,6 +66,7 @@ kill -s CONT -- 0
 # Where nothing can be seen, all of the grace is waited for.
 if ! sees_itself; then
     while [ "$grace" -gt 0 ]; do nap; done
+    tidy
     kill -s KILL -- 0
 fi
 
@@ -80,4 +85,5 @@ while [ -n "$others" ]; do
     if [ "$rounds" -lt 30 ]; then nap; else sleep 1; fi
     look :
 done
+tidy
 kill -s KILL -- 0

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use portlease::{ErrorKind, Lease, LeaseBuilder, Registry, Server};
+use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Registry, Server};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -384,9 +384,13 @@ fn harness(way: &str, fate: &str) {
         "stubborn" | "briefly stubborn" => "trap '' TERM; \"$0\" sleep & exec \"$0\" serve",
         other => panic!("no such way: {other}"),
     };
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).arg(own_path());
-    let mut builder = Server::builder(command).env_port("PORT").lease(lease);
+    let make = move |ports: &Ports| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(own_path()).env("PORT", ports.main().to_string());
+        ports.write_file("in/a/directory", "of its own");
+        command
+    };
+    let mut builder = Server::with(make).lease(lease);
     if way == "briefly stubborn" {
         builder = builder.stop_grace(Duration::from_millis(100));
     }

@@ -1,0 +1,160 @@
+//! A directory that lives as long as its server: for its configuration, its data, its sockets.
+
+use std::env;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{self, Component, Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+
+/// Made when it is first asked for. Its name is known before, to the watchdog too, which removes it
+/// if this process is killed.
+#[derive(Debug)]
+pub(super) struct Dir {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// A child that was forked from this process must not remove it.
+    made_by: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_made: bool,
+    /// The server is not started again.
+    is_over: bool,
+    /// What failed first. Who asks for the path is a closure that returns a command, so the start
+    /// says it.
+    problem: Option<Error>,
+}
+
+impl Dir {
+    pub(super) fn new() -> Dir {
+        let made_by = process::id();
+        let random = RandomState::new().hash_one(made_by);
+        let temp = env::temp_dir();
+        // Short, since a socket's path has room for a hundred bytes.
+        let path = path::absolute(&temp).unwrap_or(temp).join(format!("portlease.{random:016x}"));
+        Dir { path, state: Mutex::default(), made_by }
+    }
+
+    /// Where it is, or will be.
+    pub(super) fn name(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it, if it is not there yet.
+    pub(super) fn path(&self) -> &Path {
+        let mut state = self.state();
+        if !state.is_made && !state.is_over {
+            let made = sys::create_private_dir(&self.path);
+            state.is_made = made.is_ok();
+            state.note("create the server's directory", &self.path, made);
+        }
+        &self.path
+    }
+
+    /// Writes a file in it.
+    pub(super) fn write(&self, name: &Path, contents: &[u8]) -> PathBuf {
+        let file = self.path().join(name);
+        let is_inside = name.components().all(|part| matches!(part, Component::Normal(_)));
+        let written = match file.parent() {
+            Some(parent) if is_inside => {
+                fs::create_dir_all(parent).and_then(|()| fs::write(&file, contents))
+            }
+            _ => Err(io::Error::other("its name must lead to a file in the server's directory")),
+        };
+        self.state().note("write the server's file", &file, written);
+        file
+    }
+
+    /// # Errors
+    ///
+    /// What failed first since this was asked last.
+    pub(super) fn problem(&self) -> Result<()> {
+        self.state().problem.take().map_or(Ok(()), Err)
+    }
+
+    /// The server is not started again: from now on it is not made any more.
+    pub(super) fn end(&self) {
+        self.state().is_over = true;
+    }
+
+    /// Removes it with all that is in it, if the server is not started again.
+    pub(super) fn remove(&self) {
+        let mut state = self.state();
+        if !state.is_over || self.made_by != process::id() {
+            return;
+        }
+        if std::mem::take(&mut state.is_made) {
+            // What may fail: files of another user. They stay, as they would without us.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
+    /// Leaves it to the watchdog.
+    pub(super) fn leave(&self) {
+        self.state().is_made = false;
+        self.end();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn note(&mut self, doing: &str, path: &Path, done: io::Result<()>) {
+        if let Err(error) = done {
+            let doing = format_args!("{doing} {}", path.display());
+            self.problem.get_or_insert_with(|| Error::io(ErrorKind::Io, doing, error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_there_from_the_first_question_to_its_removal() {
+        let dir = Dir::new();
+        assert!(!dir.name().exists());
+        let file = dir.write(Path::new("etc/a.conf"), b"a");
+        assert_eq!(file, dir.path().join("etc/a.conf"));
+        assert_eq!(fs::read(&file).expect("a file"), b"a");
+        dir.problem().expect("no problem");
+        dir.remove();
+        assert!(file.exists(), "the server may be started again");
+        dir.end();
+        dir.remove();
+        assert!(!dir.path().exists(), "it is over");
+    }
+
+    #[test]
+    fn a_file_elsewhere_is_refused() {
+        for name in ["/portlease-elsewhere/x", "../portlease-elsewhere"] {
+            let dir = Dir::new();
+            let path = dir.write(Path::new(name), b"a");
+            assert!(!path.is_file());
+            let error = dir.problem().expect_err("a problem");
+            assert!(format!("{error:?}").contains("must lead to a file in the"), "{error:?}");
+            dir.problem().expect("said once");
+            dir.end();
+            dir.remove();
+        }
+    }
+
+    #[test]
+    fn what_is_left_to_the_watchdog_stays() {
+        let dir = Dir::new();
+        let path = dir.path().to_owned();
+        dir.leave();
+        dir.remove();
+        assert!(path.exists());
+        fs::remove_dir(path).expect("remove");
+    }
+}
