@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder};
@@ -208,4 +208,81 @@ fn one_without_a_port() {
     assert_eq!(worker.output(), "started\n");
     let error = Server::builder(shell("echo no; exit 4")).no_port().ready(Ready::line("started"));
     assert_eq!(error.start().unwrap_err().kind(), ErrorKind::Exited);
+}
+
+#[test]
+fn it_is_reported_in_a_file() {
+    for text in ["{0}", "{0}\n/some/path\n", "PORT={0}\n", r#"{"port": {0}}"#] {
+        let builder = Server::with(move |ports| {
+            let file = ports.dir().join("port");
+            assert!(!file.exists(), "that of the last start is there");
+            child_command(&["chooses", "1", file.to_str().unwrap(), text])
+        });
+        let mut server = checked(builder.report_port_file("port"));
+        server.restart().unwrap();
+        assert_eq!(who_answers(server.addr()), server.pid());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("port");
+    check(chooses(1, file.to_str().unwrap(), "{0}").report_port_file(&file));
+    // Of an earlier run, or not there: two listen, and none is said.
+    for name in [file, dir.path().join("none")] {
+        let error = fails(chooses(2, "stdout", "started").report_port_file(name)).to_string();
+        assert!(error.contains("which port is its own? it listens on "), "{error}");
+    }
+    let error = fails(chooses(0, "stdout", "").report_port_file("port")).to_string();
+    assert!(error.contains("not written its port to the file"), "{error}");
+}
+
+/// Who answers to a datagram: its pid.
+fn who_answers_udp(server: &Server) -> u32 {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(server.addr()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.send(b"?").unwrap();
+    let mut answer = [0; 16];
+    let size = client.recv(&mut answer).unwrap();
+    str::from_utf8(&answer[..size]).unwrap().parse().unwrap()
+}
+
+fn told(role: &'static str) -> ServerBuilder {
+    Server::with(move |ports| child_command(&[role, &ports.main().to_string()]))
+}
+
+#[test]
+fn a_udp_server() {
+    let mut server = told("datagrams").udp().start().unwrap();
+    assert_eq!(who_answers_udp(&server), server.pid());
+    let port = server.port();
+    server.restart().unwrap();
+    assert_eq!((who_answers_udp(&server), server.port()), (server.pid(), port));
+    let observed = Server::builder(child_command(&["datagrams", "0"])).udp().observe_port();
+    let observed = observed.start().unwrap();
+    assert_eq!(who_answers_udp(&observed), observed.pid());
+    // One that serves TCP is none.
+    let error = fails(told("serve").udp()).to_string();
+    assert!(error.contains("no UDP socket is bound to 127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn one_number_for_tcp_and_udp() {
+    let server = told("datagrams-and-serve").tcp_and_udp().start().unwrap();
+    assert_eq!(who_answers_udp(&server), server.pid());
+    assert_eq!(who_answers(server.addr()), server.pid());
+    let error = fails(told("serve").tcp_and_udp()).to_string();
+    assert!(error.contains("no UDP socket is bound"), "{error}");
+    let error = fails(told("datagrams").tcp_and_udp()).to_string();
+    assert!(error.contains("nothing listens at"), "{error}");
+}
+
+/// It is not to be told from the server by a client.
+#[test]
+fn a_stranger_on_the_udp_port_is_named() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let _stranger = lease.bind_udp().unwrap();
+    let sleeps = Server::with(|_| child_command(&["sleep"])).lease(lease).udp();
+    let error = sleeps.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken, "{error}");
+    assert!(error.to_string().contains(&format!("process {} (", std::process::id())), "{error}");
 }

@@ -117,7 +117,7 @@ pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Dura
 /// An exact port whose slot is ours, and whose bind the kernel refuses.
 pub(super) fn in_use(registry: &Registry, port: u16, waited: Duration) -> Error {
     let mut by = "in use by a program that did not lease it from this registry".to_owned();
-    let sockets = sys::sockets(Wanted { listening: false, port: Some(port) });
+    let sockets = sys::sockets(Wanted { serving: None, port: Some(port) });
     let mut sockets = sockets.unwrap_or_default();
     sockets.sort_by_key(|socket| socket.state != State::Listen);
     let seen: Vec<_> = sockets.iter().take(NAMED_HOLDERS).map(describe).collect();

@@ -1,11 +1,12 @@
 //! What can be asked of a server. Configuration only: `Server` does the work.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Server;
-use super::config::{Config, Handoff, Launch, Way};
+use super::config::{Config, Handoff, Launch, Source, Transport, Way};
 use super::ready::Ready;
 use super::report::Own;
 use crate::error::Result;
@@ -74,6 +75,23 @@ impl ServerBuilder {
         self
     }
 
+    /// The server's main port is for UDP: it is ready when a socket of its own is bound there.
+    ///
+    /// # What this does not guarantee
+    ///
+    /// The kernel cannot hold a UDP port: another program that asks for this very number can take it
+    /// before the server does. Other leases do not, and the kernel gives it to nobody by chance.
+    pub fn udp(mut self) -> Self {
+        self.config.transport = Transport::Udp;
+        self
+    }
+
+    /// The server's main port is for TCP and UDP, with the same number, as that of a DNS server.
+    pub fn tcp_and_udp(mut self) -> Self {
+        self.config.transport = Transport::Both;
+        self
+    }
+
     /// For a program that has no port, a worker for instance: it is ready as soon as it is started,
     /// or when what [`ready`](ServerBuilder::ready) asks for beside holds.
     pub fn no_port(self) -> Self {
@@ -98,7 +116,7 @@ impl ServerBuilder {
     /// taken, and the test's output says so: Python's and C's programs hold back what they print to
     /// a pipe, unless they flush it.
     pub fn report_port(self) -> Self {
-        self.way_of_its_own(Way::Report(None))
+        self.way_of_its_own(Way::Report(Source::Output(None)))
     }
 
     /// The same, for a server that reports its port in a form of its own: `port` tells which port a
@@ -119,7 +137,31 @@ impl ServerBuilder {
         self,
         port: impl Fn(&str) -> Option<u16> + Send + Sync + 'static,
     ) -> Self {
-        self.way_of_its_own(Way::Report(Some(Own(Arc::new(port)))))
+        self.way_of_its_own(Way::Report(Source::Output(Some(Own(Arc::new(port))))))
+    }
+
+    /// Lets the server choose its port, and takes it from a file that it writes: from a line that is the
+    /// number alone, or has another of the forms of [`report_port`](ServerBuilder::report_port). A relative
+    /// name is that of a file in the server's directory, [`Ports::dir`](crate::Ports::dir); there, it is
+    /// removed before each start.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use portlease::Server;
+    /// let browser = Server::with(|ports| {
+    ///     let mut command = Command::new("chromium");
+    ///     command.args(["--headless", "--remote-debugging-port=0"]);
+    ///     command.arg(format!("--user-data-dir={}", ports.dir().display()));
+    ///     command
+    /// })
+    /// .report_port_file("DevToolsActivePort")
+    /// .start()?;
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn report_port_file(self, path: impl Into<PathBuf>) -> Self {
+        self.way_of_its_own(Way::Report(Source::File(path.into())))
     }
 
     /// Lets the server choose its port, and looks on which one it listens. If it is more than one for

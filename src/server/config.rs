@@ -14,7 +14,7 @@ use super::ready::Ready;
 use super::report::Own;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::Signal;
+use crate::sys::{Protocol, Signal};
 
 /// Names a directory into which the output of each server is copied.
 pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
@@ -27,6 +27,8 @@ pub(super) struct Config {
     pub(super) host: IpAddr,
     /// What tells the main port.
     pub(super) variables: Vec<String>,
+    /// By what the main port is served; further ones are for TCP.
+    pub(super) transport: Transport,
     /// Further leased ports, each with what tells it, if it is told by a variable.
     pub(super) named: Vec<(String, Option<String>)>,
     pub(super) name: Option<String>,
@@ -49,6 +51,7 @@ impl Config {
             way,
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             variables: Vec::new(),
+            transport: Transport::Tcp,
             named: Vec::new(),
             name: None,
             ready: Ready::listening(),
@@ -59,6 +62,14 @@ impl Config {
             pipe_stdin: false,
             log_dir: log_dir.map(PathBuf::from),
             dir: Arc::new(Dir::new()),
+        }
+    }
+
+    /// By what its ports are served.
+    pub(super) fn protocols(&self) -> &'static [Protocol] {
+        match self.transport {
+            Transport::Udp if !self.named.is_empty() => Transport::Both.protocols(),
+            transport => transport.protocols(),
         }
     }
 
@@ -91,7 +102,10 @@ impl Config {
             }
         }
         let missing = self.named.len() + usize::from(needs_one && given.is_none());
-        let request = Lease::builder();
+        let request = match self.transport {
+            Transport::Tcp => Lease::builder(),
+            Transport::Udp | Transport::Both => Lease::builder().udp(),
+        };
         let request = match &self.name {
             Some(name) => request.label(name),
             None => request,
@@ -113,17 +127,44 @@ pub enum Handoff {
     Release,
 }
 
+/// By what a port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+    Both,
+}
+
+impl Transport {
+    pub(super) fn protocols(self) -> &'static [Protocol] {
+        match self {
+            Transport::Tcp => &[Protocol::Tcp],
+            Transport::Udp => &[Protocol::Udp],
+            Transport::Both => &[Protocol::Tcp, Protocol::Udp],
+        }
+    }
+}
+
 /// How a server and this process agree on a port.
 #[derive(Clone, Debug)]
 pub(super) enum Way {
     /// It is leased, and told by environment variables, or put into the command by the closure.
     Lease,
-    /// The server chooses it, and reports it, in a form of its own or in a usual one.
-    Report(Option<Own>),
+    /// The server chooses it, and reports it.
+    Report(Source),
     /// The server chooses it, and says nothing.
     Observe,
     /// There is none.
     None,
+}
+
+/// Where a server reports its port.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// In its output, in a form of its own or in a usual one.
+    Output(Option<Own>),
+    /// In a file.
+    File(PathBuf),
 }
 
 impl Way {

@@ -71,6 +71,13 @@ impl Dir {
         file
     }
 
+    /// Removes a file of it, which need not be there.
+    pub(super) fn forget(&self, name: &Path) {
+        if name.is_relative() {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+    }
+
     /// # Errors
     ///
     /// What failed first since this was asked last.

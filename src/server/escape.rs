@@ -8,7 +8,7 @@ use std::process;
 
 use super::cookie::Cookie;
 use super::look::Look;
-use crate::sys::{self, ProcessId};
+use crate::sys::{self, ProcessId, Protocol};
 
 /// By what a process of one start of a server can be known.
 #[derive(Clone, Debug, Default)]
@@ -85,8 +85,9 @@ fn calls_itself(pid: u32, program: &str) -> bool {
 }
 
 fn listening_on(port: u16) -> Vec<u64> {
-    let listeners = sys::listeners(port).unwrap_or_default();
-    listeners.into_iter().map(|listener| listener.inode.into()).collect()
+    let protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
+    let sockets = protocols.flat_map(|it| sys::servers(it, Some(port)).unwrap_or_default());
+    sockets.map(|socket| socket.inode.into()).collect()
 }
 
 fn listens(pid: u32, inodes: &[u64]) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::daemon;
 use super::process::{End, described};
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, ProcessEntry};
+use crate::sys::{self, ProcessEntry, Protocol};
 
 pub(super) fn of_port(kind: ErrorKind, message: String, port: u16) -> Error {
     let error = Error::new(kind, message);
@@ -93,11 +93,19 @@ pub(super) fn daemon(name: &str, port: u16, program: &str, left: &[ProcessEntry]
 pub(super) const NOTHING_REPORTED: &str = "it has not printed its port, as `PORT=<number>` or in \
      another usual form, nor does it listen on one; if it should have printed it, and it is not below, it may have to flush it";
 
+/// What is missing of a server that is to report its port in a file.
+pub(super) const NOTHING_IN_FILE: &str = "it has not written its port to the file that \
+     `report_port_file` names, as a number alone or in another usual form, nor does it listen on one";
+
 /// What is missing of a server that is only looked at.
 pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port";
 
 /// What is missing if nobody listens at `addr`; `beside`: who listens on its port.
-pub(super) fn nobody_listens(addr: SocketAddr, beside: Option<&str>) -> String {
+pub(super) fn nobody_listens(protocol: Protocol, addr: SocketAddr, beside: Option<&str>) -> String {
+    if protocol == Protocol::Udp {
+        let beside = beside.map(|beside| format!("; {beside} is bound")).unwrap_or_default();
+        return format!("no UDP socket is bound to {addr}, where its clients will send{beside}");
+    }
     match beside {
         Some(beside) => format!(
             "nothing listens at {addr}, where its clients will connect; {beside} is listened on"

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::look::Look;
 use super::process::{Process, describe};
-use crate::sys::{self, ProcessEntry, ProcessId, SocketEntry, Wanted};
+use crate::sys::{self, ProcessEntry, ProcessId, Protocol, SocketEntry};
 
 /// Who listens where a server should.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Listening {
     CannotTell(String),
 }
 
-/// Looks who listens where a client of `addr` gets to. `before`: the inodes of the sockets that
+/// Looks who listens where a client of `addr` gets to; of UDP, who is bound there. `before`: the inodes of the sockets that
 /// listened on the port before the server was started.
 ///
 /// Who cannot be told (another user's process, one with privileges of its own) is taken for ours if
@@ -36,11 +36,12 @@ pub(super) enum Listening {
 /// The kernel's tables cannot be looked at.
 pub(super) fn look(
     process: &mut Process,
+    protocol: Protocol,
     addr: SocketAddr,
     before: &[u32],
     output_is_open: bool,
 ) -> io::Result<Listening> {
-    let listeners = sys::listeners(addr.port())?;
+    let listeners = sys::servers(protocol, Some(addr.port()))?;
     let (reachable, beside): (Vec<_>, Vec<_>) =
         listeners.into_iter().partition(|socket| reaches(addr.ip(), socket));
     if reachable.is_empty() {
@@ -74,13 +75,17 @@ pub(super) fn look(
     Ok(Listening::Ours)
 }
 
-/// The sockets that listen where a client of `ip` gets to, and are not among those `before`.
+/// The sockets that serve where a client of `ip` gets to, and are not among those `before`.
 ///
 /// # Errors
 ///
 /// The kernel's tables cannot be looked at.
-pub(super) fn new_listeners(ip: IpAddr, before: &[u32]) -> io::Result<Vec<SocketEntry>> {
-    let mut listeners = sys::sockets(Wanted { listening: true, port: None })?;
+pub(super) fn new_listeners(
+    protocol: Protocol,
+    ip: IpAddr,
+    before: &[u32],
+) -> io::Result<Vec<SocketEntry>> {
+    let mut listeners = sys::servers(protocol, None)?;
     listeners.retain(|socket| reaches(ip, socket) && !before.contains(&socket.inode));
     Ok(listeners)
 }
@@ -146,7 +151,7 @@ fn has_it(pid: u32, socket: &SocketEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{Protocol, State};
+    use crate::sys::State;
 
     fn check(ip: &str, local: &str, only_v6: Option<bool>, expected: bool) {
         let local = SocketAddr::new(local.parse().expect("an address"), 80);

@@ -8,7 +8,7 @@ use super::stopped::Stopped;
 use super::{Server, failure, say};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys;
+use crate::sys::{self, Protocol};
 
 impl Server {
     pub(super) fn start(config: Config, leases: Vec<Lease>) -> Result<Server> {
@@ -42,7 +42,10 @@ impl Server {
     fn may_be_kept_out(&self, error: &Error) -> bool {
         let is_held = self.config.handoff == Handoff::Hold && !self.leases.is_empty();
         let says_so = error.kind() == ErrorKind::Exited && failure::says_in_use(error.output());
-        let is_free = |port| sys::listeners(port).is_ok_and(|listeners| listeners.is_empty());
+        let is_free = |port| {
+            let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
+            protocols.all(|it| sys::servers(it, Some(port)).is_ok_and(|found| found.is_empty()))
+        };
         is_held && says_so && self.leases.iter().map(Lease::port).all(is_free)
     }
 

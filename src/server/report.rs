@@ -1,4 +1,4 @@
-//! Which ports a server says it has. Pure: lines in, ports out.
+//! Which ports a server says it has. Pure, but for the file that is read: lines in, ports out.
 //!
 //! Nobody agreed on a form, so four are understood, from the most to the least certain
 //! ([`Rank`]). What is found may still be another's port, of a database for instance; whoever asks
@@ -17,6 +17,9 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use wording::Wording;
@@ -29,6 +32,9 @@ const MAX_REPORTS: usize = 64;
 
 /// So many characters of a line are kept for a message.
 const MAX_KEPT: usize = 300;
+
+/// So many bytes of a file are read.
+const MAX_FILE: u64 = 64 * 1024;
 
 /// What a line says about a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +156,27 @@ pub(super) enum Found<'a> {
 }
 
 impl Reports {
+    /// What a file says: each line as usual, or a number alone. Nothing, if it cannot be read.
+    pub(super) fn of_file(path: &Path) -> Reports {
+        let mut reports = Reports::default();
+        // A FIFO would keep us waiting.
+        if path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let mut bytes = Vec::new();
+            let file = File::open(path).map(|file| file.take(MAX_FILE));
+            let _ = file.and_then(|mut file| file.read_to_end(&mut bytes));
+            String::from_utf8_lossy(&bytes).lines().for_each(|line| reports.add_of_file(line));
+        }
+        reports
+    }
+
+    fn add_of_file(&mut self, line: &str) {
+        match line.trim().parse() {
+            Ok(0) => {}
+            Ok(port) => self.insert(Report { rank: Rank::Variable, name: None, port }, line),
+            Err(_) => self.add(line),
+        }
+    }
+
     /// Takes a whole line.
     pub(super) fn add(&mut self, line: &str) {
         for report in read(line) {

@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{Config, LOG_DIR_VARIABLE, Way};
+use super::config::{Config, LOG_DIR_VARIABLE, Source, Way};
 use super::escape::Trail;
 use super::line::Line;
 use super::output::{LAST_LINES, Output, Waited};
@@ -21,7 +21,7 @@ use super::watchdog::Watchdog;
 use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::{self, Signal, Wanted};
+use crate::sys::{self, Signal};
 
 #[derive(Debug)]
 pub(super) struct Running {
@@ -46,8 +46,12 @@ impl Running {
             Error::io(ErrorKind::Io, "share the locks of the server's ports", error)
         })?;
         let only_one = Some(ports.main).filter(|&port| port != 0 && ports.named.is_empty());
-        let before = sys::sockets(Wanted { listening: true, port: only_one });
-        let before = before.unwrap_or_default().iter().map(|socket| socket.inode).collect();
+        let before = config.protocols().iter().map(|&protocol| sys::servers(protocol, only_one));
+        let before = before.flat_map(io::Result::unwrap_or_default).map(|socket| socket.inode);
+        let before = before.collect();
+        if let Some(Way::Report(Source::File(path))) = &config.way {
+            config.dir.forget(path); // that of the last start
+        }
         let Config { launch, way, name, variables, named, stop_signal, dir, .. } = config;
         let grace = match stop_signal {
             Some(Signal::Kill | Signal::Stop) => Duration::ZERO,
@@ -89,7 +93,7 @@ impl Running {
             })
         });
         let mut running = running?;
-        if let Some(Way::Report(own)) = way {
+        if let Some(Way::Report(Source::Output(own))) = way {
             running.output.read_reports(Some(Reader::new(own.clone())));
         }
         match running.drain(config.log_dir.as_deref()) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::choice::{Choice, Chooser};
-use super::config::{Config, Way};
+use super::config::{Config, Source, Way};
 use super::identity::{self, Listening};
 use super::look::Look;
 use super::output::LAST_LINES;
@@ -15,6 +15,7 @@ use super::report::{Found, Rank, Reports};
 use super::running::Running;
 use super::{failure, say};
 use crate::error::{Error, Result};
+use crate::sys::Protocol;
 
 /// The shortest and the longest pause between two looks, and which part of the time that has passed
 /// it is: who starts fast is looked at often, and nobody costs more than some percent of a CPU.
@@ -56,7 +57,7 @@ impl Running {
             let chosen = self.look_for_port(config, &mut chooser, before);
             let missing = match chosen.and_then(|()| self.look(config, &mut passed)) {
                 Ok(()) => {
-                    self.reports = self.output.reports();
+                    self.reports = self.said(config);
                     self.output.read_reports(None);
                     // A daemon's first process may have ended meanwhile.
                     return self.process.end().map_or(Ok(()), |end| Err(self.ended(end)));
@@ -105,7 +106,7 @@ impl Running {
         if !chooses || self.ports.main != 0 {
             return Ok(());
         }
-        let reports = self.output.reports();
+        let reports = self.said(config);
         // Who cannot look, or shall not, believes what is said.
         let listening = match config.ready.who {
             Who::Server => self.listened_on(config, &reports),
@@ -132,6 +133,7 @@ impl Running {
             Choice::Wait(said) => {
                 let nothing = match config.way {
                     Some(Way::Observe) => failure::NOTHING_OBSERVED,
+                    Some(Way::Report(Source::File(_))) => failure::NOTHING_IN_FILE,
                     _ => failure::NOTHING_REPORTED,
                 };
                 return Err(Missing::This(said.unwrap_or_else(|| nothing.to_owned())));
@@ -140,9 +142,20 @@ impl Running {
         Ok(())
     }
 
+    /// What it has said of ports.
+    fn said(&self, config: &Config) -> Reports {
+        match &config.way {
+            Some(Way::Report(Source::File(path))) => {
+                Reports::of_file(&config.dir.name().join(path))
+            }
+            _ => self.output.reports(),
+        }
+    }
+
     /// The ports on which the server listens; `None` if that cannot be looked at.
     fn listened_on(&mut self, config: &Config, reports: &Reports) -> Option<BTreeSet<u16>> {
-        let listeners = identity::new_listeners(config.host, &self.before).ok()?;
+        let protocol = *config.transport.protocols().first()?;
+        let listeners = identity::new_listeners(protocol, config.host, &self.before).ok()?;
         let own = identity::ports_of_child(&self.process, &listeners);
         // Said in the surest form, and the child's own: no need to look at others.
         if let Found::Port { rank: Rank::Variable, .. } = reports.main(|port| own.contains(&port)) {
@@ -153,31 +166,42 @@ impl Running {
     }
 
     fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
-        let ports: Vec<u16> = self.ports.all().collect();
-        for addr in ports.into_iter().map(|port| SocketAddr::new(config.host, port)) {
-            match config.ready.who {
-                Who::Server => self.look_who_listens(addr)?,
-                Who::Anybody => accepts(addr)?,
-                Who::Nobody => {}
+        let ports: Vec<u16> = self.ports.named.iter().map(|&(_, port)| port).collect();
+        if self.ports.main != 0 {
+            for &protocol in config.transport.protocols() {
+                self.look_at(protocol, self.ports.main, config)?;
             }
+        }
+        for port in ports {
+            self.look_at(Protocol::Tcp, port, config)?;
         }
         passed.look(&self.ports, &self.output).map_err(Missing::This)
     }
 
-    fn look_who_listens(&mut self, addr: SocketAddr) -> Result<(), Missing> {
+    /// Whether the server, or whoever shall do, serves on `port`.
+    fn look_at(&mut self, protocol: Protocol, port: u16, config: &Config) -> Result<(), Missing> {
+        let addr = SocketAddr::new(config.host, port);
+        match config.ready.who {
+            Who::Server => self.look_who_serves(protocol, addr),
+            Who::Anybody => accepts(protocol, addr),
+            Who::Nobody => Ok(()),
+        }
+    }
+
+    fn look_who_serves(&mut self, protocol: Protocol, addr: SocketAddr) -> Result<(), Missing> {
         let output_is_open = !self.output.has_ended(Duration::ZERO);
-        let seen = identity::look(&mut self.process, addr, &self.before, output_is_open);
+        let seen = identity::look(&mut self.process, protocol, addr, &self.before, output_is_open);
         match seen {
             Ok(Listening::Ours) => Ok(()),
             Ok(Listening::Stranger(who)) => Err(Missing::Stranger(who)),
             Ok(Listening::Nobody(beside)) => {
-                Err(Missing::This(failure::nobody_listens(addr, beside.as_deref())))
+                Err(Missing::This(failure::nobody_listens(protocol, addr, beside.as_deref())))
             }
             Ok(Listening::CannotTell(seen)) => {
                 Err(Missing::This(format!("{seen} listens, which cannot be told to be the server")))
             }
             // No `/proc`, or that of another pid namespace.
-            Err(_) => accepts(addr),
+            Err(_) => accepts(protocol, addr),
         }
     }
 
@@ -210,7 +234,11 @@ impl Running {
     }
 }
 
-fn accepts(addr: SocketAddr) -> Result<(), Missing> {
+/// A UDP server cannot be asked without a message that it understands.
+fn accepts(protocol: Protocol, addr: SocketAddr) -> Result<(), Missing> {
+    if protocol == Protocol::Udp {
+        return Ok(());
+    }
     let missing = || Missing::This(format!("nothing accepts connections at {addr}"));
     ready::accepts(addr).then_some(()).ok_or_else(missing)
 }

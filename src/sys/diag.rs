@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
-use super::socket::{Family, LISTEN, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
+use super::socket::{CLOSE, Family, LISTEN, MAX_SOCKETS, Protocol, SocketEntry, State, Wanted};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_SKV6ONLY: u16 = 11;
@@ -84,7 +84,11 @@ fn request(protocol: Protocol, family: Family, wanted: Wanted) -> [u8; HEADER + 
         Protocol::Tcp => libc::IPPROTO_TCP,
         Protocol::Udp => libc::IPPROTO_UDP,
     } as u8;
-    let states = if wanted.listening { 1_u32 << LISTEN } else { u32::MAX };
+    let states = match wanted.serving {
+        None => u32::MAX,
+        Some(Protocol::Tcp) => 1_u32 << LISTEN,
+        Some(Protocol::Udp) => 1_u32 << CLOSE,
+    };
     bytes[HEADER + 4..HEADER + 8].copy_from_slice(&states.to_ne_bytes());
     let port = wanted.port.unwrap_or(0); // 0: any
     bytes[HEADER + 8..HEADER + 10].copy_from_slice(&port.to_be_bytes());

@@ -37,7 +37,7 @@ pub(crate) use process::{
     process_uid, process_variable, processes, sockets_of,
 };
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
-pub(crate) use sockets::{listeners, sockets};
+pub(crate) use sockets::{servers, sockets};
 pub(crate) use unix::{
     create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
     is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,

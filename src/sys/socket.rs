@@ -52,23 +52,28 @@ impl State {
 }
 
 const TIME_WAIT: u8 = 6;
-const CLOSE: u8 = 7;
+pub(super) const CLOSE: u8 = 7;
 pub(super) const LISTEN: u8 = 10;
 const BOUND_INACTIVE: u8 = 13;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
-    /// Only TCP sockets that listen.
-    pub(crate) listening: bool,
+    /// Only those by which somebody serves: of TCP, who listens; of UDP, who is bound and not connected.
+    pub(crate) serving: Option<Protocol>,
     /// Only those whose own port this is.
     pub(crate) port: Option<u16>,
 }
 
 impl Wanted {
     pub(super) fn includes(&self, entry: &SocketEntry) -> bool {
-        (!self.listening || entry.state == State::Listen)
-            && self.port.is_none_or(|port| entry.local.port() == port)
+        let serves = match self.serving {
+            None => true,
+            Some(Protocol::Tcp) => entry.state == State::Listen,
+            Some(Protocol::Udp) => entry.state == State::Bound,
+        };
+        let serves = serves && self.serving.is_none_or(|protocol| protocol == entry.protocol);
+        serves && self.port.is_none_or(|port| entry.local.port() == port)
     }
 }
 

@@ -16,8 +16,10 @@ use super::{diag, proc_net};
 ///
 /// Neither of the two ways is open: there is no netlink, and no `/proc`.
 pub(crate) fn sockets(wanted: Wanted) -> io::Result<Vec<SocketEntry>> {
-    let protocols: &[Protocol] =
-        if wanted.listening { &[Protocol::Tcp] } else { &[Protocol::Tcp, Protocol::Udp] };
+    let protocols = match wanted.serving {
+        Some(protocol) => &[protocol][..],
+        None => &[Protocol::Tcp, Protocol::Udp],
+    };
     let netlink = diag::open();
     let mut found = Vec::new();
     for &protocol in protocols {
@@ -39,9 +41,9 @@ pub(crate) fn sockets(wanted: Wanted) -> io::Result<Vec<SocketEntry>> {
     Ok(found)
 }
 
-/// The TCP sockets that listen on `port`.
-pub(crate) fn listeners(port: u16) -> io::Result<Vec<SocketEntry>> {
-    sockets(Wanted { listening: true, port: Some(port) })
+/// The sockets by which somebody serves, on `port` or on all.
+pub(crate) fn servers(protocol: Protocol, port: Option<u16>) -> io::Result<Vec<SocketEntry>> {
+    sockets(Wanted { serving: Some(protocol), port })
 }
 
 #[cfg(test)]
@@ -77,8 +79,8 @@ mod tests {
 
     const WAYS: [(&str, Look); 3] = [("both", sockets), ("diag", by_diag), ("proc", by_proc)];
 
-    fn on(port: u16, listening: bool) -> Wanted {
-        Wanted { listening, port: Some(port) }
+    fn on(port: u16, serving: impl Into<Option<Protocol>>) -> Wanted {
+        Wanted { serving: serving.into(), port: Some(port) }
     }
 
     #[test]
@@ -89,14 +91,14 @@ mod tests {
             (0..2).map(|_| TcpStream::connect(address).expect("connect")).collect();
         let client = clients[0].local_addr().expect("address");
         for (way, look) in WAYS {
-            let found = look(on(address.port(), true)).expect(way);
+            let found = look(on(address.port(), Protocol::Tcp)).expect(way);
             assert_eq!(found.len(), 1, "{way}");
             assert_eq!((found[0].local, found[0].queue), (address, 2), "{way}");
             assert_eq!(found[0].uid, crate::sys::effective_uid(), "{way}");
             let holder = crate::sys::has_socket(std::process::id(), &[found[0].inode.into()]);
             assert!(holder.expect("descriptors"), "{way}: {} is not ours", found[0].inode);
-            assert_eq!(look(on(client.port(), true)).expect(way), [], "{way}");
-            let found = look(on(client.port(), false)).expect(way);
+            assert_eq!(look(on(client.port(), Protocol::Tcp)).expect(way), [], "{way}");
+            let found = look(on(client.port(), None)).expect(way);
             let found: Vec<_> = found.iter().map(|it| (it.state, it.local, it.remote)).collect();
             assert_eq!(found, [(State::Connected, client, address)], "{way}");
         }
@@ -113,7 +115,7 @@ mod tests {
         drop(accepted);
         for (way, look) in WAYS {
             let mut tries = 0;
-            while !look(on(port, false)).expect(way).iter().any(|it| it.state == State::TimeWait) {
+            while !look(on(port, None)).expect(way).iter().any(|it| it.state == State::TimeWait) {
                 std::thread::sleep(std::time::Duration::from_millis(5));
                 tries += 1;
                 assert!(tries < 1000, "{way}: no TIME_WAIT");
@@ -127,11 +129,13 @@ mod tests {
             let Ok(socket) = UdpSocket::bind(address) else { continue }; // no IPv6
             let address = socket.local_addr().expect("address");
             for (way, look) in WAYS {
-                let found = look(on(address.port(), false)).expect(way);
+                let found = look(on(address.port(), None)).expect(way);
                 let found: Vec<_> = found.iter().filter(|it| it.local == address).collect();
                 assert!(found.len() == 1 || way != "both" && !found.is_empty(), "{way}");
                 assert_eq!((found[0].protocol, found[0].state), (Protocol::Udp, State::Bound));
-                assert_eq!(look(on(address.port(), true)).expect(way), [], "{way}");
+                let serving = look(on(address.port(), Protocol::Udp)).expect(way);
+                assert!(serving.iter().any(|it| it.local == address), "{way}");
+                assert_eq!(look(on(address.port(), Protocol::Tcp)).expect(way), [], "{way}");
             }
         }
     }
@@ -145,7 +149,7 @@ mod tests {
             server.bind(&any.into()).and_then(|()| server.listen(1)).expect("listen");
             let port = server.local_addr().expect("address").as_socket().expect("inet").port();
             for (way, look) in WAYS {
-                let found = look(on(port, true)).expect(way);
+                let found = look(on(port, Protocol::Tcp)).expect(way);
                 let expected = (way != "proc").then_some(only_v6);
                 assert_eq!((found.len(), found[0].only_v6), (1, expected), "{way}");
                 assert!(found[0].local.is_ipv6(), "{way}");
@@ -163,8 +167,8 @@ mod tests {
                 (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
             let Ok(listeners) = listeners else { return println!("`ulimit -n 4096`") };
             let port = listeners[count / 2].local_addr().expect("address").port();
-            let one = on(port, true);
-            let all = Wanted { listening: true, port: None };
+            let one = on(port, Protocol::Tcp);
+            let all = Wanted { serving: Some(Protocol::Tcp), port: None };
             for (way, look) in &WAYS[1..] {
                 for (what, wanted) in [("one port", one), ("all", all)] {
                     let mut times: Vec<_> = (0..20)

@@ -4,7 +4,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
@@ -24,6 +24,12 @@ fn main() {
         ["serve", port] => serve(port.parse().unwrap()),
         ["serve-on", address, how] => serve_on(address.parse().unwrap(), how),
         ["chooses", count, stream, text] => chooses(count.parse().unwrap(), stream, text),
+        ["datagrams", port] => datagrams(port.parse().unwrap()),
+        ["datagrams-and-serve", port] => {
+            let port = port.parse().unwrap();
+            thread::spawn(move || datagrams(port));
+            serve(port)
+        }
         ["serve-all", ref ports @ ..] => serve_all(ports),
         ["serve-once"] => {
             let port: u16 = env::var("PORT").unwrap().parse().unwrap();
@@ -169,7 +175,8 @@ fn answer(mut stream: TcpStream) {
     let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
 }
 
-/// The same server on ports of its own choice, which it prints in a text of yours: `{0}`, `{1}`...
+/// The same server on ports of its own choice, which it prints, or writes to a file, in a text of
+/// yours: `{0}`, `{1}`...
 fn chooses(count: usize, stream: &str, text: &str) -> ! {
     let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let listeners: Vec<_> = (0..count).map(bind).collect();
@@ -181,11 +188,20 @@ fn chooses(count: usize, stream: &str, text: &str) -> ! {
     match stream {
         "stdout" => say(text),
         "stderr" => eprintln!("{text}"),
-        other => panic!("no such stream: {other}"),
+        file => std::fs::write(file, text).unwrap(),
     }
     let Some(main) = listeners.first() else { sleep_for_ever() };
     loop {
         answer(main.accept().unwrap().0);
+    }
+}
+
+/// A UDP server that answers with its pid; on a port of its own choice if that is 0.
+fn datagrams(port: u16) -> ! {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    loop {
+        let (_, client) = socket.recv_from(&mut [0; 16]).unwrap();
+        socket.send_to(process::id().to_string().as_bytes(), client).unwrap();
     }
 }
 
