@@ -59,7 +59,7 @@ pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
 pub use server::{
     Handoff, Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans,
-    reap,
+    reap, socket_activated,
 };
 pub use sys::Signal;
 

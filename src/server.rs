@@ -1,8 +1,7 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`, `config`, `ports`, `dir`. Its starts and stops, and what becomes of its leases:
-//! `launch`. One start, from the spawn to the stop: `running`, and what can go wrong: `failure`,
-//! `daemon`. Its processes: `process`, `watchdog`; which ones these
+//! What can be asked for: `builder`, `config`, `ports`, `dir`, `inherit`. Its starts and stops, and what
+//! becomes of its leases: `launch`. One start: `spawn`, `running`, and what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
 //! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
 //! dead harnesses: `orphan`. What it prints: `output`, `line`, `report`, `panic_log`. Whether it is ready:
 //! `starting`, `ready`, and whether it is the one who listens: `identity`. Which port it chose:
@@ -17,6 +16,7 @@ mod dir;
 mod escape;
 mod failure;
 mod identity;
+mod inherit;
 mod launch;
 mod line;
 mod look;
@@ -28,6 +28,7 @@ mod process;
 mod ready;
 mod report;
 mod running;
+mod spawn;
 mod starting;
 mod stop;
 mod stopped;
@@ -44,6 +45,7 @@ use std::time::Duration;
 pub use self::builder::ServerBuilder;
 pub use self::config::Handoff;
 use self::config::{Config, Launch, Way};
+pub use self::inherit::socket_activated;
 use self::launch::not_running;
 pub use self::line::{Line, Stream};
 pub use self::orphan::{Orphan, orphans, reap};

@@ -2,11 +2,14 @@
 
 mod support;
 
-use std::net::{Ipv6Addr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder};
-use support::{DEADLINE, OwnRegistry, child_command, eventually, lives, shell, who_answers};
+use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
+use support::{
+    DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, who_answers,
+};
 
 /// A server that listens on so many ports, and prints `text` with them.
 fn chooses(count: u32, stream: &str, text: &str) -> ServerBuilder {
@@ -242,7 +245,7 @@ fn who_answers_udp(server: &Server) -> u32 {
     client.send(b"?").unwrap();
     let mut answer = [0; 16];
     let size = client.recv(&mut answer).unwrap();
-    str::from_utf8(&answer[..size]).unwrap().parse().unwrap()
+    String::from_utf8_lossy(&answer[..size]).parse().unwrap()
 }
 
 fn told(role: &'static str) -> ServerBuilder {
@@ -285,4 +288,80 @@ fn a_stranger_on_the_udp_port_is_named() {
     let error = sleeps.start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken, "{error}");
     assert!(error.to_string().contains(&format!("process {} (", std::process::id())), "{error}");
+}
+
+#[test]
+fn an_inherited_socket() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let script = "echo \"$LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-none} $PORT\"; \
+                  exec \"$0\" serve-inherited <&3";
+    // As it stands at each start, and made anew for each.
+    let same = Server::builder(shell(script));
+    let anew = Server::with(move |_| shell(script));
+    let mut lease = Some(lease);
+    for builder in [same, anew] {
+        let lease = lease.take().unwrap_or_else(|| own.request().exact(port).lease().unwrap());
+        let mut server = builder.lease(lease).inherit_port().env_port("PORT").start().unwrap();
+        for _ in 0..3 {
+            assert_eq!(server.lines()[0].text(), format!("1 main none {port}"));
+            assert_eq!((who_answers(server.addr()), server.port()), (server.pid(), port));
+            server.restart().unwrap();
+        }
+        // This process has no copy of the socket.
+        let addr = server.addr();
+        server.signal(Signal::Kill).unwrap();
+        server.wait(DEADLINE).unwrap().expect("it ends of SIGKILL");
+        let error = TcpStream::connect(addr).expect_err("somebody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
+fn several_inherited_sockets_and_the_pid() {
+    let script = "echo \"$LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID - $$))\"; \
+                  \"$0\" serve-inherited <&4 & exec \"$0\" serve-inherited <&3";
+    let mut command = portlease::socket_activated("/bin/sh");
+    command.args(["-c", script]).arg(child_path());
+    let builder = Server::builder(command).inherit_port().inherit_port_named("admin");
+    let server = builder.env_port_named("told", "TOLD").ready(Ready::at_once()).start().unwrap();
+    let line = server.wait_for_line("main", DEADLINE).unwrap();
+    assert_eq!(line.text(), "2 main:admin 0");
+    assert_eq!(who_answers(server.addr()), server.pid());
+    let admin = server.port_of("admin").unwrap();
+    assert!(lives(who_answers(("127.0.0.1", admin))));
+    assert_eq!(server.name(), "sh");
+}
+
+/// The socket listens from the first on, and a connection is made, whether somebody accepts or not.
+#[test]
+fn who_inherits_a_socket_is_ready_when_it_accepts() {
+    let error = fails(Server::builder(child_command(&["sleep"])).inherit_port());
+    let expected = "it has not accepted a connection on the socket that it inherited";
+    assert!(error.to_string().contains(expected), "{error}");
+    // Nor does a stranger's connection before ours count.
+    let waits = "\"$0\" connect $PORT & wait; \
+                 until [ -e go ]; do sleep 0.01; done; exec \"$0\" serve-inherited <&3";
+    let builder = Server::builder(shell(waits)).inherit_port().env_port("PORT");
+    let error = fails(builder).to_string();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_socket_that_cannot_be_inherited() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let taken = lease.bind().unwrap();
+    let server = Server::builder(child_command(&["sleep"])).lease(lease).inherit_port();
+    let error = server.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken);
+    let addr = taken.local_addr().unwrap();
+    let expected =
+        format!("listen on {addr} for server `test-child`: somebody listens there already");
+    assert!(error.to_string().contains(&expected), "{error}");
+    let udp = Server::builder(child_command(&["sleep"])).inherit_port().udp();
+    assert_eq!(udp.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let name = Server::builder(child_command(&["sleep"])).inherit_port().inherit_port_named("a:b");
+    assert_eq!(name.start().unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -14,7 +14,7 @@ use super::ready::Ready;
 use super::report::Own;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::{Protocol, Signal};
+use crate::sys::{Heirloom, Protocol, Signal};
 
 /// Names a directory into which the output of each server is copied.
 pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
@@ -29,8 +29,8 @@ pub(super) struct Config {
     pub(super) variables: Vec<String>,
     /// By what the main port is served; further ones are for TCP.
     pub(super) transport: Transport,
-    /// Further leased ports, each with what tells it, if it is told by a variable.
-    pub(super) named: Vec<(String, Option<String>)>,
+    /// Further leased ports.
+    pub(super) named: Vec<Named>,
     pub(super) name: Option<String>,
     pub(super) ready: Ready,
     pub(super) handoff: Handoff,
@@ -40,6 +40,8 @@ pub(super) struct Config {
     pub(super) stop_grace: Duration,
     pub(super) pipe_stdin: bool,
     pub(super) log_dir: Option<PathBuf>,
+    /// In whose command it is, once it was started; a closure's is new each time.
+    pub(super) heirloom: Option<Heirloom>,
     pub(super) dir: Arc<Dir>,
 }
 
@@ -61,6 +63,7 @@ impl Config {
             stop_grace: Duration::from_secs(5),
             pipe_stdin: false,
             log_dir: log_dir.map(PathBuf::from),
+            heirloom: None,
             dir: Arc::new(Dir::new()),
         }
     }
@@ -71,6 +74,12 @@ impl Config {
             Transport::Udp if !self.named.is_empty() => Transport::Both.protocols(),
             transport => transport.protocols(),
         }
+    }
+
+    /// Whether it inherits any socket.
+    pub(super) fn inherits(&self) -> bool {
+        let one = |named: &Named| matches!(named.told, Told::Socket);
+        matches!(self.way, Some(Way::Inherit)) || self.named.iter().any(one)
     }
 
     /// The leases that a server needs, the main one first: the one that was `given`, and those that are
@@ -85,7 +94,7 @@ impl Config {
                      that has none, `no_port()`",
                 ));
             }
-            Some(Way::Lease) => true,
+            Some(Way::Lease | Way::Inherit) => true,
             Some(_) if given.is_some() => {
                 return Err(invalid(
                     "the server shall have a lease, and choose its port itself or have none: use either \
@@ -94,12 +103,23 @@ impl Config {
             }
             Some(_) => false,
         };
-        let named = self.named.iter().filter_map(|(_, variable)| variable.as_ref());
+        let named = self.named.iter().filter_map(|named| match &named.told {
+            Told::Variable(variable) => Some(variable),
+            Told::Socket | Told::Closure => None,
+        });
         for variable in self.variables.iter().chain(named) {
             if variable.is_empty() || variable.contains(['=', '\0']) {
                 let message = format!("{variable:?}: no environment variable can have that name");
                 return Err(invalid(message));
             }
+        }
+        for Named { name, .. } in &self.named {
+            if name.is_empty() || name.contains([':', '\0']) {
+                return Err(invalid(format!("{name:?}: no port can have that name")));
+            }
+        }
+        if self.inherits() && self.transport != Transport::Tcp {
+            return Err(invalid("a socket that is inherited is for TCP: use it without `udp()`"));
         }
         let missing = self.named.len() + usize::from(needs_one && given.is_none());
         let request = match self.transport {
@@ -150,12 +170,32 @@ impl Transport {
 pub(super) enum Way {
     /// It is leased, and told by environment variables, or put into the command by the closure.
     Lease,
+    /// It is leased, and a socket that listens on it is inherited.
+    Inherit,
     /// The server chooses it, and reports it.
     Report(Source),
     /// The server chooses it, and says nothing.
     Observe,
     /// There is none.
     None,
+}
+
+/// A further port.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) told: Told,
+}
+
+/// How the server learns of a further port.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    /// By the closure that makes its command.
+    Closure,
+    /// By an environment variable.
+    Variable(String),
+    /// It inherits the socket.
+    Socket,
 }
 
 /// Where a server reports its port.
@@ -168,6 +208,11 @@ pub(super) enum Source {
 }
 
 impl Way {
+    /// Whether the port is leased.
+    pub(super) fn is_leased(&self) -> bool {
+        matches!(self, Way::Lease | Way::Inherit)
+    }
+
     /// Whether the server chooses its port itself.
     pub(super) fn is_servers_choice(&self) -> bool {
         matches!(self, Way::Report(_) | Way::Observe)
@@ -184,6 +229,11 @@ pub(super) enum Launch {
 type MakeCommand = dyn FnMut(&Ports) -> Command + Send;
 
 impl Launch {
+    /// Whether its command is the same at each start.
+    pub(super) fn is_the_same(&self) -> bool {
+        matches!(self, Launch::Command(_))
+    }
+
     /// Runs `start` with the command for a start on `ports`.
     pub(super) fn with_command<T>(
         &mut self,

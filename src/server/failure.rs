@@ -26,6 +26,27 @@ pub(super) fn file_name(program: &OsStr) -> String {
     file_name.to_string_lossy().into_owned()
 }
 
+/// This process cannot listen at `addr`, where the server is to inherit a socket.
+pub(super) fn cannot_listen(name: &str, addr: SocketAddr, error: io::Error) -> Error {
+    let (kind, hint) = match error.kind() {
+        io::ErrorKind::AddrInUse => (ErrorKind::PortTaken, ": somebody listens there already"),
+        io::ErrorKind::AddrNotAvailable => {
+            (ErrorKind::Io, ": it is not an address of this machine")
+        }
+        _ => (ErrorKind::Io, ""),
+    };
+    let doing = format_args!("listen on {addr} for server `{name}`{hint}");
+    Error::io(kind, doing, error).with_port(addr.port())
+}
+
+/// What is missing of a server that inherits its socket.
+pub(super) fn does_not_accept(addr: SocketAddr) -> String {
+    format!(
+        "it has not accepted a connection on the socket that it inherited, descriptor 3 or the next, \
+         which listens on {addr}; if it wants `LISTEN_PID`, start it by `portlease::socket_activated`"
+    )
+}
+
 pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
     let program = command.get_program();
     let in_path = !program.to_string_lossy().contains('/');

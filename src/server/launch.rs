@@ -50,7 +50,7 @@ impl Server {
     }
 
     fn launch_once(&mut self) -> Result<()> {
-        let main = usize::from(matches!(self.config.way, Some(Way::Lease)));
+        let main = usize::from(self.config.way.as_ref().is_some_and(Way::is_leased));
         if self.leases.len() != main + self.config.named.len() {
             return Err(not_running()); // they were given up with what could not be stopped
         }

@@ -1,26 +1,21 @@
-//! One start of a server: its process and its output, from the spawn to the stop. What is between
-//! the spawn and being ready: `starting`.
+//! One start of a server: its process and its output, while it runs. How it begins: `spawn`, `starting`;
+//! how it ends: `stopping`.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::config::{Config, LOG_DIR_VARIABLE, Source, Way};
-use super::escape::Trail;
+use super::config::LOG_DIR_VARIABLE;
+use super::failure;
 use super::line::Line;
 use super::output::{LAST_LINES, Output, Waited};
 use super::ports::Ports;
 use super::process::{End, Process};
-use super::report::{Reader, Reports};
+use super::report::Reports;
 use super::stopped::Stopped;
 use super::stopping::{self, Gone, Left, Stopping};
-use super::watchdog::Watchdog;
-use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::Lease;
 use crate::sys::{self, Signal};
 
 #[derive(Debug)]
@@ -34,79 +29,12 @@ pub(super) struct Running {
     pub(super) before: Vec<u32>,
     /// What it had said of ports when it was ready.
     pub(super) reports: Reports,
-    stop_signal: Signal,
+    pub(super) stop_signal: Signal,
 }
 
 impl Running {
-    pub(super) fn spawn(config: &mut Config, leases: &[Lease]) -> Result<Running> {
-        let ports = ports(config, leases);
-        let locks = leases.iter().filter_map(|lease| lease.share_lock().transpose());
-        let locks: io::Result<Vec<File>> = locks.collect();
-        let locks = locks.map_err(|error| {
-            Error::io(ErrorKind::Io, "share the locks of the server's ports", error)
-        })?;
-        let only_one = Some(ports.main).filter(|&port| port != 0 && ports.named.is_empty());
-        let before = config.protocols().iter().map(|&protocol| sys::servers(protocol, only_one));
-        let before = before.flat_map(io::Result::unwrap_or_default).map(|socket| socket.inode);
-        let before = before.collect();
-        if let Some(Way::Report(Source::File(path))) = &config.way {
-            config.dir.forget(path); // that of the last start
-        }
-        let Config { launch, way, name, variables, named, stop_signal, dir, .. } = config;
-        let grace = match stop_signal {
-            Some(Signal::Kill | Signal::Stop) => Duration::ZERO,
-            _ => config.stop_grace,
-        };
-        // Before the closure is called, which may ask for the directory.
-        let watchdog = Watchdog::spawn(locks, grace, dir.name()).map_err(|error| {
-            Error::io(ErrorKind::Spawn, "start /bin/sh, which watches over each server", error)
-        })?;
-        let stdin = if config.pipe_stdin { Stdio::piped() } else { Stdio::null() };
-        let running = launch.with_command(&ports, |command| {
-            if let Err(error) = dir.problem() {
-                Watchdog::dismiss(watchdog);
-                return Err(error);
-            }
-            for variable in variables {
-                command.env(variable, ports.main.to_string());
-            }
-            for ((_, variable), (_, port)) in named.iter().zip(&ports.named) {
-                if let Some(variable) = variable {
-                    command.env(variable, port.to_string());
-                }
-            }
-            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let program = failure::file_name(command.get_program());
-            let name = name.as_ref().unwrap_or(&program).clone();
-            let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
-            let trail = Trail { port: ports.main, program, ..Trail::default() };
-            let process = Process::spawn(command, watchdog, stop_signal, trail)
-                .map_err(|error| failure::cannot_spawn(&name, command, error))?;
-            Ok(Running {
-                name,
-                ports: ports.clone(),
-                process,
-                output: Output::new(),
-                before,
-                reports: Reports::default(),
-                stop_signal,
-            })
-        });
-        let mut running = running?;
-        if let Some(Way::Report(Source::Output(own))) = way {
-            running.output.read_reports(Some(Reader::new(own.clone())));
-        }
-        match running.drain(config.log_dir.as_deref()) {
-            Ok(()) => Ok(running),
-            Err(error) => {
-                let _ = running.stop(Duration::ZERO);
-                Err(error)
-            }
-        }
-    }
-
     /// Starts to read its output, and to copy it to a file of `log_dir`.
-    fn drain(&mut self, log_dir: Option<&Path>) -> Result<()> {
+    pub(super) fn drain(&mut self, log_dir: Option<&Path>) -> Result<()> {
         let Running { name, process, output, .. } = self;
         if let Some(dir) = log_dir {
             output.copy_to(dir, name, process.pid()).map_err(|error| {
@@ -199,18 +127,6 @@ impl Running {
         };
         outcomes.map(report).collect()
     }
-}
-
-/// The ports of one start: those that are leased, and the others 0.
-fn ports(config: &Config, leases: &[Lease]) -> Ports {
-    let mut leased = leases.iter().map(Lease::port);
-    let main = match config.way {
-        Some(Way::Lease) => leased.next().unwrap_or(0),
-        _ => 0,
-    };
-    let names = config.named.iter().map(|(name, _)| name.clone());
-    let dir = Arc::clone(&config.dir);
-    Ports { host: config.host, main, named: names.zip(leased).collect(), dir }
 }
 
 /// Some of a server would not go.

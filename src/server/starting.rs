@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::choice::{Choice, Chooser};
 use super::config::{Config, Source, Way};
 use super::identity::{self, Listening};
+use super::inherit::Probes;
 use super::look::Look;
 use super::output::LAST_LINES;
 use super::process::End;
@@ -45,6 +46,7 @@ impl Running {
     pub(super) fn wait_until_ready(&mut self, config: &Config) -> Result<()> {
         let mut passed = Passed::none_of(&config.ready);
         let mut chooser = Chooser::default();
+        let mut probes = Probes::default();
         let start = Instant::now();
         let mut say_at = SLOW;
         let mut stranger_since = None;
@@ -55,7 +57,7 @@ impl Running {
             }
             let before = start.elapsed();
             let chosen = self.look_for_port(config, &mut chooser, before);
-            let missing = match chosen.and_then(|()| self.look(config, &mut passed)) {
+            let missing = match chosen.and_then(|()| self.look(config, &mut probes, &mut passed)) {
                 Ok(()) => {
                     self.reports = self.said(config);
                     self.output.read_reports(None);
@@ -165,7 +167,12 @@ impl Running {
         identity::ports_of_all(&mut self.process, &listeners, output_is_open).ok()
     }
 
-    fn look(&mut self, config: &Config, passed: &mut Passed<'_>) -> Result<(), Missing> {
+    fn look(
+        &mut self,
+        config: &Config,
+        probes: &mut Probes,
+        passed: &mut Passed<'_>,
+    ) -> Result<(), Missing> {
         let ports: Vec<u16> = self.ports.named.iter().map(|&(_, port)| port).collect();
         if self.ports.main != 0 {
             for &protocol in config.transport.protocols() {
@@ -174,6 +181,9 @@ impl Running {
         }
         for port in ports {
             self.look_at(Protocol::Tcp, port, config)?;
+        }
+        if config.ready.who != Who::Nobody {
+            probes.look(config, &self.ports).map_err(Missing::This)?;
         }
         passed.look(&self.ports, &self.output).map_err(Missing::This)
     }

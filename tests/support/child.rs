@@ -5,6 +5,7 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
@@ -30,6 +31,7 @@ fn main() {
             thread::spawn(move || datagrams(port));
             serve(port)
         }
+        ["serve-inherited"] => serve_inherited(),
         ["serve-all", ref ports @ ..] => serve_all(ports),
         ["serve-once"] => {
             let port: u16 = env::var("PORT").unwrap().parse().unwrap();
@@ -163,6 +165,14 @@ fn serve(port: u16) -> ! {
         say(format_args!("PORT={}", listener.local_addr().unwrap().port()));
     }
     eprintln!("serving");
+    loop {
+        answer(listener.accept().unwrap().0);
+    }
+}
+
+/// The same server on the socket that is its standard input.
+fn serve_inherited() -> ! {
+    let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
     loop {
         answer(listener.accept().unwrap().0);
     }

@@ -1,0 +1,115 @@
+//! The spawn of a server: what its command is given, and what is started beside it.
+
+use std::fs::File;
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{Config, Named, Source, Told, Way};
+use super::escape::Trail;
+use super::inherit::{self, Inheritance};
+use super::output::Output;
+use super::ports::Ports;
+use super::process::Process;
+use super::report::{Reader, Reports};
+use super::running::Running;
+use super::watchdog::Watchdog;
+use super::{failure, stop};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::Lease;
+use crate::sys::{self, Signal};
+
+impl Running {
+    pub(super) fn spawn(config: &mut Config, leases: &[Lease]) -> Result<Running> {
+        let ports = ports(config, leases);
+        let before = listeners(config, &ports);
+        if let Some(Way::Report(Source::File(path))) = &config.way {
+            config.dir.forget(path); // that of the last start
+        }
+        // Before the closure is called, which may ask for the directory.
+        let watchdog = watchdog(config, leases)?;
+        let mut inheritance = Inheritance::new(config, &ports);
+        let Config { launch, name, variables, named, stop_signal, pipe_stdin, dir, .. } = config;
+        let started = launch.with_command(&ports, |command| {
+            tell_variables(command, variables, named, &ports);
+            let program = failure::file_name(&inherit::program(command));
+            let name = name.as_ref().unwrap_or(&program).clone();
+            let inherited = dir.problem().and_then(|()| inheritance.give(command, &name, &ports));
+            let _inherited = match inherited {
+                Ok(inherited) => inherited,
+                Err(error) => {
+                    Watchdog::dismiss(watchdog);
+                    return Err(error);
+                }
+            };
+            let stdin = if *pipe_stdin { Stdio::piped() } else { Stdio::null() };
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
+            let trail = Trail { port: ports.main, program, ..Trail::default() };
+            match Process::spawn(command, watchdog, stop_signal, trail) {
+                Ok(process) => Ok((name, stop_signal, process)),
+                Err(error) => Err(failure::cannot_spawn(&name, command, error)),
+            }
+        });
+        config.heirloom = inheritance.keep(&config.launch);
+        let (name, stop_signal, process) = started?;
+        let (output, reports) = (Output::new(), Reports::default());
+        if let Some(Way::Report(Source::Output(own))) = &config.way {
+            output.read_reports(Some(Reader::new(own.clone())));
+        }
+        let mut running = Running { name, ports, process, output, before, reports, stop_signal };
+        match running.drain(config.log_dir.as_deref()) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                let _ = running.stop(Duration::ZERO);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The ports of one start: those that are leased, and the others 0.
+fn ports(config: &Config, leases: &[Lease]) -> Ports {
+    let mut leased = leases.iter().map(Lease::port);
+    let main = match &config.way {
+        Some(way) if way.is_leased() => leased.next().unwrap_or(0),
+        _ => 0,
+    };
+    let names = config.named.iter().map(|named| named.name.clone());
+    let dir = Arc::clone(&config.dir);
+    Ports { host: config.host, main, named: names.zip(leased).collect(), dir }
+}
+
+/// The inodes of the sockets that serve on its ports before it is started.
+fn listeners(config: &Config, ports: &Ports) -> Vec<u32> {
+    let only_one = Some(ports.main).filter(|&port| port != 0 && ports.named.is_empty());
+    let sockets = config.protocols().iter().map(|&protocol| sys::servers(protocol, only_one));
+    sockets.flat_map(io::Result::unwrap_or_default).map(|socket| socket.inode).collect()
+}
+
+fn watchdog(config: &Config, leases: &[Lease]) -> Result<Option<Watchdog>> {
+    let locks = leases.iter().filter_map(|lease| lease.share_lock().transpose());
+    let locks: io::Result<Vec<File>> = locks.collect();
+    let locks = locks.map_err(|error| {
+        Error::io(ErrorKind::Io, "share the locks of the server's ports", error)
+    })?;
+    let grace = match config.stop_signal {
+        Some(Signal::Kill | Signal::Stop) => Duration::ZERO,
+        _ => config.stop_grace,
+    };
+    Watchdog::spawn(locks, grace, config.dir.name()).map_err(|error| {
+        Error::io(ErrorKind::Spawn, "start /bin/sh, which watches over each server", error)
+    })
+}
+
+fn tell_variables(command: &mut Command, variables: &[String], named: &[Named], ports: &Ports) {
+    for variable in variables {
+        command.env(variable, ports.main.to_string());
+    }
+    for (named, (_, port)) in named.iter().zip(&ports.named) {
+        if let Told::Variable(variable) = &named.told {
+            command.env(variable, port.to_string());
+        }
+    }
+}
