@@ -102,6 +102,12 @@ impl Error {
         self
     }
 
+    /// This error, of a part of what is named.
+    pub(crate) fn within(mut self, whole: impl fmt::Display) -> Error {
+        self.inner.message = format!("{whole}: {}", self.inner.message);
+        self
+    }
+
     /// This error, after which another came while its consequences were being dealt with.
     pub(crate) fn and_then(mut self, next: Error) -> Error {
         self.inner.message.push_str(&format!("; and then: {}", next.inner.message));

@@ -46,6 +46,7 @@
 
 mod bound;
 mod error;
+mod group;
 mod hold;
 mod lease;
 mod range;
@@ -55,6 +56,7 @@ mod sys;
 
 pub use bound::{Bound, bind};
 pub use error::{Error, ErrorKind, Result};
+pub use group::{Group, GroupBuilder, Needs};
 pub use lease::{Lease, LeaseBuilder, lease, leases};
 pub use registry::{Holder, Registry};
 pub use server::{

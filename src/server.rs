@@ -39,7 +39,6 @@ mod watchdog;
 use std::net::SocketAddr;
 use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 pub use self::builder::ServerBuilder;
@@ -59,9 +58,6 @@ pub use self::stopped::Stopped;
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sys::Signal;
-
-/// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
-const PANIC_GRACE: Duration = Duration::from_secs(1);
 
 /// A running server, with a port that nobody else has.
 ///
@@ -326,60 +322,8 @@ impl Server {
         self.stop_running(self.config.stop_grace)
     }
 
-    /// Stops many at the same time: it takes as long as the one that takes longest.
-    ///
-    /// Of each, in their order, how it ended.
-    ///
-    /// # Errors
-    ///
-    /// Each as [`stop`](Server::stop).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use std::process::Command;
-    /// # use portlease::Server;
-    /// # let start = || Server::builder(Command::new("x")).report_port().start();
-    /// let servers = [start()?, start()?];
-    /// for stopped in Server::stop_all(servers) {
-    ///     assert!(!stopped?.forced());
-    /// }
-    /// # Ok::<(), portlease::Error>(())
-    /// ```
-    pub fn stop_all(servers: impl IntoIterator<Item = Server>) -> Vec<Result<Stopped>> {
-        let mut servers: Vec<Server> = servers.into_iter().collect();
-        servers.iter().for_each(|server| server.config.dir.end());
-        let take = |server: &mut Server| Some((server.running.take()?, server.config.stop_grace));
-        let running: Vec<_> = servers.iter_mut().map(take).collect();
-        let are_running: Vec<bool> = running.iter().map(Option::is_some).collect();
-        let mut outcomes = Running::stop_all(running.into_iter().flatten().collect()).into_iter();
-        let outcome = |(server, is_running): (&mut Server, bool)| {
-            let outcome = if is_running { outcomes.next() } else { None };
-            outcome.ok_or_else(not_running)?.map_err(|left| server.not_stopped(left))
-        };
-        servers.iter_mut().zip(are_running).map(outcome).collect()
-    }
-
     fn running(&self) -> Result<&Running> {
         self.running.as_ref().ok_or_else(not_running)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        match &self.running {
-            // A forked child has copies of all this: it only closes them.
-            Some(running) if !running.process.is_ours() => return,
-            Some(running) => {
-                drop(PanicLog::new(Some(running))); // prints, if this is a panic
-                let at_most = if thread::panicking() { PANIC_GRACE } else { Duration::MAX };
-                self.config.dir.end();
-                let _ = self.stop_running(self.config.stop_grace.min(at_most));
-            }
-            None => {}
-        }
-        self.config.dir.end();
-        self.config.dir.remove();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Server;
@@ -263,6 +264,18 @@ impl ServerBuilder {
     /// [`Server::take_stdin`]. Without this, it is empty.
     pub fn pipe_stdin(mut self) -> Self {
         self.config.pipe_stdin = true;
+        self
+    }
+
+    /// What it is called, if it was given no name.
+    pub(crate) fn name_or(mut self, name: &str) -> Self {
+        self.config.name.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
+    /// Once this is true, its starts end with an error.
+    pub(crate) fn called_off_by(mut self, flag: &Arc<AtomicBool>) -> Self {
+        self.config.called_off = Arc::clone(flag);
         self
     }
 

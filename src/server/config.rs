@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Config {
     pub(super) ready: Ready,
     pub(super) handoff: Handoff,
     pub(super) start_timeout: Duration,
+    /// By somebody who does not want it any more.
+    pub(super) called_off: Arc<AtomicBool>,
     /// `None`: the one that is usual for the program.
     pub(super) stop_signal: Option<Signal>,
     pub(super) stop_grace: Duration,
@@ -59,6 +62,7 @@ impl Config {
             ready: Ready::listening(),
             handoff: Handoff::Hold,
             start_timeout: Duration::from_secs(30),
+            called_off: Arc::default(),
             stop_signal: None,
             stop_grace: Duration::from_secs(5),
             pipe_stdin: false,

@@ -157,6 +157,12 @@ pub(super) fn stranger(name: &str, port: u16, who: &str) -> Error {
     of_port(ErrorKind::PortTaken, message, port)
 }
 
+/// Somebody did not want it any more.
+pub(super) fn called_off(name: &str, port: u16) -> Error {
+    let message = format!("server `{name}` was not ready when its start was called off");
+    of_port(ErrorKind::NotReady, message, port)
+}
+
 pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str) -> Error {
     let seconds = timeout.as_secs_f64();
     let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");

@@ -1,8 +1,10 @@
 //! Starts and stops of a server, and what becomes of its leases.
 
+use std::thread;
 use std::time::Duration;
 
 use super::config::{Config, Handoff, Way};
+use super::panic_log::PanicLog;
 use super::running::{NotStopped, Running};
 use super::stopped::Stopped;
 use super::{Server, failure, say};
@@ -10,7 +12,67 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{self, Protocol};
 
+/// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
+const PANIC_GRACE: Duration = Duration::from_secs(1);
+
 impl Server {
+    /// Stops many at the same time: it takes as long as the one that takes longest.
+    ///
+    /// Of each, in their order, how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Each as [`stop`](Server::stop).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use portlease::Server;
+    /// # let start = || Server::builder(Command::new("x")).report_port().start();
+    /// let servers = [start()?, start()?];
+    /// for stopped in Server::stop_all(servers) {
+    ///     assert!(!stopped?.forced());
+    /// }
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn stop_all(servers: impl IntoIterator<Item = Server>) -> Vec<Result<Stopped>> {
+        let mut servers: Vec<Server> = servers.into_iter().collect();
+        servers.iter().for_each(|server| server.config.dir.end());
+        let take = |server: &mut Server| Some((server.running.take()?, server.config.stop_grace));
+        let running: Vec<_> = servers.iter_mut().map(take).collect();
+        let are_running: Vec<bool> = running.iter().map(Option::is_some).collect();
+        let mut outcomes = Running::stop_all(running.into_iter().flatten().collect()).into_iter();
+        let outcome = |(server, is_running): (&mut Server, bool)| {
+            let outcome = if is_running { outcomes.next() } else { None };
+            outcome.ok_or_else(not_running)?.map_err(|left| server.not_stopped(left))
+        };
+        servers.iter_mut().zip(are_running).map(outcome).collect()
+    }
+
+    /// Drops many at the same time, each as it would be dropped.
+    pub(crate) fn drop_all(servers: impl IntoIterator<Item = Server>) {
+        let mut servers: Vec<Server> = servers.into_iter().collect();
+        servers.retain_mut(Server::retire);
+        drop(Server::stop_all(servers));
+    }
+
+    /// Prepares for being dropped. Whether there is anything to stop.
+    fn retire(&mut self) -> bool {
+        match &self.running {
+            // A forked child has copies of all this: it only closes them.
+            Some(running) if running.process.is_ours() => {
+                drop(PanicLog::new(Some(running))); // prints, if this is a panic
+                self.config.dir.end();
+                if thread::panicking() {
+                    self.config.stop_grace = self.config.stop_grace.min(PANIC_GRACE);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn start(config: Config, leases: Vec<Lease>) -> Result<Server> {
         let mut server = Server { config, leases, running: None };
         server.launch()?;
@@ -79,6 +141,18 @@ impl Server {
             }
         }
         left.error
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.retire() {
+            let _ = self.stop_running(self.config.stop_grace);
+        }
+        if self.running.is_none() {
+            self.config.dir.end();
+            self.config.dir.remove();
+        }
     }
 }
 

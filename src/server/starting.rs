@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::choice::{Choice, Chooser};
@@ -81,6 +82,9 @@ impl Running {
                     format!("{who} listens there")
                 }
             };
+            if config.called_off.load(Ordering::Relaxed) {
+                return Err(failure::called_off(&self.name, self.ports.main));
+            }
             if elapsed >= config.start_timeout {
                 let timeout = config.start_timeout;
                 return Err(failure::not_ready(&self.name, self.ports.main, timeout, &missing));
