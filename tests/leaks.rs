@@ -6,24 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use portlease::Server;
+use support::alone::{children, descriptors, threads};
 use support::{OwnRegistry, child_command};
-
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-/// Living or zombies.
-fn children() -> usize {
-    let parent = format!(" {} ", std::process::id());
-    let stats = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats.filter(|stat| stat.rsplit(") ").next().unwrap()[1..].starts_with(&parent)).count()
-}
 
 /// The memory that this process has, in kB. (`statm` is off by up to 128 kB for each CPU.)
 fn memory() -> u32 {

@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Server, orphans, reap};
+use support::alone::in_own_pid_namespace;
 use support::{
-    MARK, SomebodyElse, TestChild, child_command, child_path, eventually, in_own_pid_namespace,
-    lives, processes_with, stat,
+    MARK, SomebodyElse, TestChild, child_command, child_path, eventually, lives, processes_with,
+    stat,
 };
 
 /// A harness with a server that left the group, by way of `script`; and the server's pid.

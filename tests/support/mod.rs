@@ -1,5 +1,8 @@
-//! What the tests share: the child program, registries of their own, and namespaces.
+//! What the tests share: the child program, registries of their own, and namespaces; beside these,
+//! tests that are alone (`alone`).
 #![allow(dead_code)] // each test binary uses its part
+
+pub(crate) mod alone;
 
 use std::env;
 use std::fs;
@@ -41,14 +44,29 @@ pub(crate) fn shell(script: &str) -> Command {
     command
 }
 
-/// Who answers on the server's port: its pid.
-pub(crate) fn who_answers(at: impl ToSocketAddrs) -> u32 {
-    let mut stream = TcpStream::connect(at).unwrap();
+/// A connection on which no answer is waited for in vain.
+pub(crate) fn connect(at: impl ToSocketAddrs) -> TcpStream {
+    let stream = TcpStream::connect(at).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream
+}
+
+/// The body of the answer, which has to be a good one.
+pub(crate) fn get(at: impl ToSocketAddrs, path: &str) -> String {
+    let mut stream = connect(at);
+    // In one write: who has not read all of it when he closes resets the connection.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.rsplit("\r\n").next().unwrap().parse().unwrap()
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.strip_prefix("HTTP/1.").and_then(|head| head.split(' ').nth(1));
+    assert_eq!(status, Some("200"), "{answer:?}");
+    body.to_owned()
+}
+
+/// Who answers on the server's port: its pid.
+pub(crate) fn who_answers(at: impl ToSocketAddrs) -> u32 {
+    get(at, "/").parse().unwrap()
 }
 
 /// A child of the test, whose lines are read, and which is gone when this is dropped.
@@ -208,24 +226,6 @@ pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Optio
     let mut command = Command::new("unshare");
     command.args(all_flags).args(["sh", "-ec", script]).arg(child_path()).args(arguments);
     Some(command.output().unwrap())
-}
-
-/// Runs the test `name` once more, in a pid namespace where it is pid 1 and nobody reaps orphans. There
-/// this is true; elsewhere it returns when that is done, or not possible.
-pub(crate) fn in_own_pid_namespace(name: &str) -> bool {
-    const INSIDE: &str = "PORTLEASE_TEST_INSIDE";
-    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
-        return true;
-    }
-    let flags = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-    let script = "exec env \"$@\"";
-    let tests = env::current_exe().unwrap();
-    let variable = format!("{INSIDE}={name}");
-    let arguments = [&variable, tests.to_str().unwrap(), "--exact", name, "--nocapture"];
-    if let Some(output) = unshare(&flags, script, &arguments) {
-        println!("{}", stdout_of(&output));
-    }
-    false
 }
 
 /// Another user of this machine, who may run the child program.
