@@ -1,163 +1,20 @@
-//! Servers as people run them: of each, all is gone after a stop, whatever became of its main
-//! process. The tests are ignored by default, because the servers have to be installed.
+//! Servers as people run them, in several processes, as daemons, beside strangers: of each, all is
+//! gone after a stop, whatever became of its main process. The tests are ignored by default, because the servers have to be installed.
 
 mod support;
 
-use std::env;
-use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use portlease::{ErrorKind, Server, ServerBuilder, Signal};
-use support::{DEADLINE, OwnRegistry, TestChild, eventually, is_root, stdout_of};
+use portlease::{ErrorKind, Server, ServerBuilder};
+use support::real::{
+    Real, SERVER_JS, assert_none_is_left, command, dir_with, go_program, haproxy, haproxy_command,
+    memcached, nginx, nginx_command, not_as_root, postgres_data, postgres_in, redis,
+};
+use support::{DEADLINE, OwnRegistry, TestChild, connect};
 use tempfile::TempDir;
-
-/// `nobody`: PostgreSQL refuses to run as root, and wants a user who has a name.
-const NOBODY: u32 = 65_534;
-
-/// A server that works in a directory of its own.
-struct Real {
-    server: Server,
-    own: OwnRegistry,
-    dir: TempDir,
-}
-
-impl Real {
-    /// Starts what `make` returns for a port and the directory, and waits until so many processes
-    /// of it are there.
-    fn start(
-        dir: TempDir,
-        processes: usize,
-        mut make: impl FnMut(u16, &Path) -> Command + Send + 'static,
-    ) -> Real {
-        let own = OwnRegistry::new();
-        let path = dir.path().to_owned();
-        let builder = Server::with(move |ports| {
-            let mut command = make(ports.main(), &path);
-            command.current_dir(&path);
-            command
-        });
-        // Whoever is killed after this did not heed the signal, however busy the machine is.
-        let builder = builder.stop_grace(DEADLINE).start_timeout(DEADLINE);
-        let server = builder.lease(own.request().lease().unwrap()).start().unwrap();
-        let real = Real { server, own, dir };
-        eventually("all its processes are there", || real.processes().len() >= processes);
-        real
-    }
-
-    fn processes(&self) -> Vec<Process> {
-        let mut all = Process::all();
-        let mut family = vec![self.server.pid()];
-        // Parents, because another user's directory may be hidden; the directory, because a process
-        // that lost its parent, and overwrote its environment, still has it.
-        while let Some(i) = all.iter().position(|process| {
-            !family.contains(&process.pid)
-                && (family.contains(&process.parent) || process.works_in(self.dir.path()))
-        }) {
-            family.push(all[i].pid);
-        }
-        all.retain(|process| family.contains(&process.pid));
-        all
-    }
-
-    fn stop(self) {
-        let processes = self.processes();
-        self.stop_all(&processes);
-    }
-
-    fn stop_without_its_main_process(mut self) -> TempDir {
-        let processes = self.processes();
-        self.server.signal(Signal::Kill).unwrap();
-        self.server.wait(DEADLINE).unwrap().expect("it ends of SIGKILL");
-        self.stop_all(&processes)
-    }
-
-    fn stop_all(self, processes: &[Process]) -> TempDir {
-        let Real { server, own, dir } = self;
-        let addr = server.addr();
-        let stopped = server.stop().unwrap();
-        assert_none_is_left(processes, dir.path());
-        assert!(!stopped.forced(), "{stopped:?}");
-        let error = TcpStream::connect(addr).expect_err("somebody listens");
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        drop(own.request().exact(addr.port()).lease().unwrap());
-        dir
-    }
-}
-
-fn assert_none_is_left(processes: &[Process], dir: &Path) {
-    let mut left = Process::all();
-    left.retain(|process| processes.iter().any(|was| process.is(was)) || process.works_in(dir));
-    let names: Vec<_> = left.iter().map(|left| format!("{} ({})", left.pid, left.name)).collect();
-    for process in left {
-        // Nor after a test that failed.
-        let _ = Command::new("kill").args(["-s", "KILL", &process.pid.to_string()]).status();
-    }
-    assert!(names.is_empty(), "of {}, these are left: {}", processes.len(), names.join(", "));
-}
-
-/// A living process.
-struct Process {
-    pid: u32,
-    parent: u32,
-    start: String,
-    name: String,
-}
-
-impl Process {
-    fn all() -> Vec<Process> {
-        let pids = fs::read_dir("/proc").unwrap();
-        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(Process::read).collect()
-    }
-
-    fn read(pid: u32) -> Option<Process> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (name, rest) = stat.rsplit_once(") ")?;
-        let rest: Vec<_> = rest.split(' ').collect();
-        let (state, parent, start) = (rest[0], rest[1].parse().ok()?, rest[19].to_owned());
-        let name = name.split_once('(')?.1.to_owned();
-        (!matches!(state, "Z" | "X")).then_some(Process { pid, parent, start, name })
-    }
-
-    fn is(&self, was: &Process) -> bool {
-        (self.pid, &self.start) == (was.pid, &was.start)
-    }
-
-    fn works_in(&self, dir: &Path) -> bool {
-        fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|cwd| cwd.starts_with(dir))
-    }
-}
-
-/// Where a program is, which may not be in an ordinary user's `PATH`.
-fn program(name: &str) -> PathBuf {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let versions = versions.map(|version| version.unwrap().path().join("bin"));
-    // PostgreSQL's own before those in PATH, which on Debian are wrappers.
-    let dirs = versions.chain(env::split_paths(&path)).chain(["/usr/sbin".into()]);
-    let mut candidates = dirs.map(|dir| dir.join(name));
-    candidates.find(|program| program.exists()).unwrap_or_else(|| panic!("needs {name}"))
-}
-
-fn command(name: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program(name));
-    command.args(arguments);
-    command
-}
-
-fn dir_with(files: &[(&str, &str)]) -> TempDir {
-    // As the kernel names it: without symbolic links.
-    let dir = tempfile::tempdir_in(env::temp_dir().canonicalize().unwrap()).unwrap();
-    for (name, text) in files {
-        fs::write(dir.path().join(name), text).unwrap();
-    }
-    dir
-}
 
 fn gunicorn() -> Real {
     // In one write: `print` may make two, and then the lines of two workers become one.
@@ -179,37 +36,6 @@ fn gunicorn() -> Real {
     real
 }
 
-/// With a configuration that says whether it shall be a daemon.
-fn nginx_command(port: u16, dir: &Path, daemon: &str) -> Command {
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|name| format!("{name}_temp_path {name};")).join(" ");
-    let config = format!(
-        "daemon {daemon}; worker_processes 2; pid nginx.pid; error_log stderr;\n\
-             events {{}}\n\
-             http {{ access_log off; {temporary}\n\
-             server {{ listen 127.0.0.1:{port}; return 200 hello; }} }}\n"
-    );
-    fs::write(dir.join("nginx.conf"), config).unwrap();
-    let mut command = command("nginx", &["-e", "stderr", "-c", "nginx.conf", "-p"]);
-    command.arg(dir);
-    command
-}
-
-fn nginx() -> Real {
-    Real::start(dir_with(&[]), 3, |port, dir| nginx_command(port, dir, "off"))
-}
-
-fn postgres_data() -> TempDir {
-    let dir = dir_with(&[]);
-    if is_root() {
-        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let arguments = ["--no-sync", "--no-locale", "--auth=trust", "--username=test", "data"];
-    let mut initdb = not_as_root(command("initdb", &arguments));
-    stdout_of(&initdb.current_dir(dir.path()).output().unwrap());
-    dir
-}
-
 /// The server, and a client whose query runs.
 fn postgres(query: &str) -> (Real, TestChild) {
     let postgres = postgres_in(postgres_data());
@@ -224,23 +50,6 @@ fn postgres(query: &str) -> (Real, TestChild) {
     (postgres, client)
 }
 
-fn not_as_root(mut command: Command) -> Command {
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    command
-}
-
-fn postgres_in(dir: TempDir) -> Real {
-    // Itself, the checkpointer, two writers, and two launchers.
-    Real::start(dir, 6, |port, _| {
-        let mut command = command("postgres", &["-D", "data", "-p", &port.to_string()]);
-        command.args(["--listen_addresses=127.0.0.1", "--unix_socket_directories="]);
-        command.args(["--fsync=off", "--log_statement=all", "--statement_timeout=3min"]);
-        not_as_root(command)
-    })
-}
-
 fn php() -> Real {
     Real::start(dir_with(&[("index.php", "hello")]), 4, |port, _| {
         let mut command = command("php", &["-S", &format!("127.0.0.1:{port}"), "-t", "."]);
@@ -248,9 +57,6 @@ fn php() -> Real {
         command
     })
 }
-
-const SERVER_JS: &str = "require('http').createServer((request, response) => response.end('hello'))\
-                         .listen(process.env.PORT, '127.0.0.1')";
 
 fn npm() -> Real {
     let package = r#"{ "scripts": { "start": "node server.js" } }"#;
@@ -271,38 +77,10 @@ fn shell() -> Real {
     })
 }
 
-fn haproxy_command(port: u16, dir: &Path, arguments: &[&str]) -> Command {
-    let config = format!(
-        "defaults\n mode http\n timeout client 9s\n timeout server 9s\n timeout connect 9s\n\
-             frontend hello\n bind 127.0.0.1:{port}\n http-request return status 200\n"
-    );
-    fs::write(dir.join("haproxy.cfg"), config).unwrap();
-    let mut command = command("haproxy", arguments);
-    command.args(["-f", "haproxy.cfg"]);
-    command
-}
-
-fn haproxy() -> Real {
-    Real::start(dir_with(&[]), 2, |port, dir| haproxy_command(port, dir, &["-W", "-db"]))
-}
-
-fn redis() -> Real {
-    Real::start(dir_with(&[]), 1, |port, _| {
-        command("redis-server", &["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-    })
-}
-
-fn memcached() -> Real {
-    Real::start(dir_with(&[]), 1, |port, _| {
-        command("memcached", &["-p", &port.to_string(), "-l", "127.0.0.1", "-u", "nobody"])
-    })
-}
-
 /// Starts what chooses its port, and talks to it.
 fn chosen(builder: ServerBuilder, request: &str) {
     let server = builder.start_timeout(DEADLINE).start().unwrap();
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = connect(server.addr());
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).unwrap();
@@ -327,6 +105,15 @@ fn node_on_a_port_of_its_choice() {
     let script = "const server = require('http').createServer((request, response) => response.end());\
                   server.listen(0, '127.0.0.1', () => console.log(server.address()))";
     chosen(Server::builder(command("node", &["--inspect=0", "-e", script])).report_port(), GET);
+}
+
+#[test]
+#[ignore = "needs Go"]
+fn go_on_a_port_of_its_choice() {
+    let dir = go_program();
+    let mut command = Command::new(dir.path().join("server"));
+    command.env("PORT", "0");
+    chosen(Server::builder(command).report_port(), GET);
 }
 
 #[test]
@@ -454,7 +241,9 @@ fn memcached_as_a_daemon() {
 #[test]
 #[ignore = "needs HAProxy"]
 fn haproxy_as_a_daemon() {
-    daemon("leave out `-D`", |port, dir| haproxy_command(port, dir, &["-D"]));
+    daemon("leave out `-D`", |port, dir| {
+        haproxy_command(port, dir, &["-D"], "http-request return status 200")
+    });
 }
 
 #[test]
@@ -485,14 +274,8 @@ fn the_workers_of_a_killed_gunicorn() {
 
 #[test]
 #[ignore = "needs nginx"]
-fn nginx_and_its_workers() {
-    nginx().stop();
-}
-
-#[test]
-#[ignore = "needs nginx"]
 fn the_workers_of_a_killed_nginx() {
-    nginx().stop_without_its_main_process();
+    nginx(&[]).stop_without_its_main_process();
 }
 
 #[test]
@@ -549,9 +332,15 @@ fn the_node_of_a_killed_shell() {
 }
 
 #[test]
+#[ignore = "needs nginx"]
+fn nginx_and_its_workers() {
+    nginx(&[]).stop();
+}
+
+#[test]
 #[ignore = "needs HAProxy"]
 fn haproxy_and_its_worker() {
-    haproxy().stop();
+    haproxy("http-request return status 200").stop();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the tests share: the child program, registries of their own, and namespaces; beside these,
-//! tests that are alone (`alone`).
+//! tests that are alone (`alone`), and servers as people run them (`real`).
 #![allow(dead_code)] // each test binary uses its part
 
 pub(crate) mod alone;
+pub(crate) mod real;
 
 use std::env;
 use std::fs;
