@@ -1,5 +1,6 @@
 //! Servers as people run them, in several processes, as daemons, beside strangers: of each, all is
-//! gone after a stop, whatever became of its main process. The tests are ignored by default, because the servers have to be installed.
+//! gone after a stop, whatever became of its main process. How they serve: `protocols.rs`. The tests
+//! are ignored by default, because the servers have to be installed.
 
 mod support;
 
@@ -10,8 +11,8 @@ use std::process::{Command, Stdio};
 
 use portlease::{ErrorKind, Server, ServerBuilder};
 use support::real::{
-    Real, SERVER_JS, assert_none_is_left, command, dir_with, go_program, haproxy, haproxy_command,
-    memcached, nginx, nginx_command, not_as_root, postgres_data, postgres_in, redis,
+    Real, SERVER_JS, assert_none_is_left, command, dir_with, go_program, haproxy_command, nginx,
+    nginx_command, not_as_root, postgres_data, postgres_in,
 };
 use support::{DEADLINE, OwnRegistry, TestChild, connect};
 use tempfile::TempDir;
@@ -329,28 +330,4 @@ fn a_shell_and_its_node() {
 #[ignore = "needs Node"]
 fn the_node_of_a_killed_shell() {
     shell().stop_without_its_main_process();
-}
-
-#[test]
-#[ignore = "needs nginx"]
-fn nginx_and_its_workers() {
-    nginx(&[]).stop();
-}
-
-#[test]
-#[ignore = "needs HAProxy"]
-fn haproxy_and_its_worker() {
-    haproxy("http-request return status 200").stop();
-}
-
-#[test]
-#[ignore = "needs Redis"]
-fn redis_alone() {
-    redis().stop();
-}
-
-#[test]
-#[ignore = "needs memcached"]
-fn memcached_alone() {
-    memcached().stop();
 }
