@@ -52,6 +52,7 @@ mod lease;
 mod range;
 mod registry;
 mod server;
+mod supervised;
 mod sys;
 
 pub use bound::{Bound, bind};
@@ -63,6 +64,7 @@ pub use server::{
     Handoff, Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans,
     reap, socket_activated,
 };
+pub use supervised::{Restart, Supervised, Supervision};
 pub use sys::Signal;
 
 #[cfg(fuzzing)] // set by cargo-fuzz, for `fuzz/`

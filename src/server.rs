@@ -318,8 +318,7 @@ impl Server {
     /// names them. The port stays leased until they are gone, by the watchdog; where there is none,
     /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
-        self.config.dir.end();
-        self.stop_running(self.config.stop_grace)
+        self.end()
     }
 
     fn running(&self) -> Result<&Running> {
@@ -330,6 +329,6 @@ impl Server {
 /// Prints to the log of the test. The only place that does: libtest captures what goes through this
 /// macro, and shows it with the failed test; it does not capture `stderr()`.
 #[allow(clippy::print_stderr)]
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     eprintln!("{message}");
 }

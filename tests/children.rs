@@ -6,17 +6,14 @@ mod support;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::panic::resume_unwind;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Server, ServerBuilder, Signal, Stopped};
 use support::{
-    DEADLINE, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
-    processes_with, shell, signal, skip, stat, stdout_of, who_answers,
+    DEADLINE, OwnRegistry, SomebodyElse, TestChild, bounded, child_command, child_path, eventually,
+    lives, processes_with, shell, signal, skip, stat, stdout_of, who_answers,
 };
 
 /// In the environment of a child, and of all that it starts.
@@ -74,17 +71,6 @@ impl Drop for Traces {
         for pid in [self.processes(), processes_with(STRANGER, &self.mark)].concat() {
             let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).output();
         }
-    }
-}
-
-/// What `f` returns, which must not take for ever.
-fn bounded<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || sender.send(f()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("no end after {DEADLINE:?}"),
-        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().unwrap_err()),
     }
 }
 

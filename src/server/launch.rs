@@ -57,13 +57,35 @@ impl Server {
         drop(Server::stop_all(servers));
     }
 
+    /// Ends it for good.
+    pub(crate) fn end(&mut self) -> Result<Stopped> {
+        self.config.dir.end();
+        self.stop_running(self.config.stop_grace)
+    }
+
+    /// What dropping it does.
+    pub(crate) fn end_as_dropped(&mut self) {
+        if self.retire() {
+            let _ = self.end();
+        }
+    }
+
+    /// Whether what its readiness asks for holds now, but for lines in its output.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in words.
+    pub(crate) fn is_still_ready(&mut self) -> Result<(), String> {
+        let running = self.running.as_mut().ok_or("it is not running")?;
+        running.is_still_ready(&self.config)
+    }
+
     /// Prepares for being dropped. Whether there is anything to stop.
     fn retire(&mut self) -> bool {
         match &self.running {
             // A forked child has copies of all this: it only closes them.
             Some(running) if running.process.is_ours() => {
                 drop(PanicLog::new(Some(running))); // prints, if this is a panic
-                self.config.dir.end();
                 if thread::panicking() {
                     self.config.stop_grace = self.config.stop_grace.min(PANIC_GRACE);
                 }
@@ -146,9 +168,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.retire() {
-            let _ = self.stop_running(self.config.stop_grace);
-        }
+        self.end_as_dropped();
         if self.running.is_none() {
             self.config.dir.end();
             self.config.dir.remove();

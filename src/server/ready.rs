@@ -1,5 +1,6 @@
 //! When a server is ready: what can be asked for, and one look at whether it holds.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -148,12 +149,19 @@ impl Ready {
 /// Which checks of one start have passed: each has to once.
 #[derive(Debug)]
 pub(super) struct Passed<'a> {
-    checks: std::iter::Peekable<std::slice::Iter<'a, Check>>,
+    /// Those that have not.
+    checks: VecDeque<&'a Check>,
 }
 
 impl<'a> Passed<'a> {
     pub(super) fn none_of(ready: &'a Ready) -> Passed<'a> {
-        Passed { checks: ready.checks.iter().peekable() }
+        Passed { checks: ready.checks.iter().collect() }
+    }
+
+    /// For one that was ready before: lines were printed then.
+    pub(super) fn again(ready: &'a Ready) -> Passed<'a> {
+        let is_line = |check: &&Check| matches!(check, Check::Line { .. });
+        Passed { checks: ready.checks.iter().filter(|check| !is_line(check)).collect() }
     }
 
     /// Looks at those that have not passed, in their order, up to the first that does not pass now.
@@ -162,9 +170,9 @@ impl<'a> Passed<'a> {
     ///
     /// What is missing, in words.
     pub(super) fn look(&mut self, ports: &Ports, output: &Output) -> Result<(), String> {
-        while let Some(check) = self.checks.peek() {
+        while let Some(check) = self.checks.front() {
             check.look(ports, output)?;
-            self.checks.next();
+            self.checks.pop_front();
         }
         Ok(())
     }

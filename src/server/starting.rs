@@ -101,6 +101,24 @@ impl Running {
         }
     }
 
+    /// Whether what its readiness asks for holds now, but for lines, which may be forgotten by now, and
+    /// connections that it has taken once.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in words.
+    pub(super) fn is_still_ready(&mut self, config: &Config) -> Result<(), String> {
+        let looked = self.look_at_all(config);
+        let looked = looked.and_then(|()| {
+            let mut passed = Passed::again(&config.ready);
+            passed.look(&self.ports, &self.output).map_err(Missing::This)
+        });
+        looked.map_err(|missing| match missing {
+            Missing::This(what) | Missing::Certainly(what) => what,
+            Missing::Stranger(who) => format!("another listens there, process {who}"),
+        })
+    }
+
     /// Learns the port that the server has chosen, if it has one that it chooses.
     fn look_for_port(
         &mut self,
@@ -177,6 +195,15 @@ impl Running {
         probes: &mut Probes,
         passed: &mut Passed<'_>,
     ) -> Result<(), Missing> {
+        self.look_at_all(config)?;
+        if config.ready.who != Who::Nobody {
+            probes.look(config, &self.ports).map_err(Missing::This)?;
+        }
+        passed.look(&self.ports, &self.output).map_err(Missing::This)
+    }
+
+    /// Whether it serves on all of its ports.
+    fn look_at_all(&mut self, config: &Config) -> Result<(), Missing> {
         let ports: Vec<u16> = self.ports.named.iter().map(|&(_, port)| port).collect();
         if self.ports.main != 0 {
             for &protocol in config.transport.protocols() {
@@ -186,10 +213,7 @@ impl Running {
         for port in ports {
             self.look_at(Protocol::Tcp, port, config)?;
         }
-        if config.ready.who != Who::Nobody {
-            probes.look(config, &self.ports).map_err(Missing::This)?;
-        }
-        passed.look(&self.ports, &self.output).map_err(Missing::This)
+        Ok(())
     }
 
     /// Whether the server, or whoever shall do, serves on `port`.
