@@ -274,8 +274,10 @@ mod tests {
     const OUT: Stream = Stream::Stdout;
     const ERR: Stream = Stream::Stderr;
 
+    /// Read for ports as well.
     fn pushed(chunks: &[(&[u8], Stream)]) -> Output {
         let output = Output::new();
+        output.read_reports(Some(Reader::default()));
         for &(chunk, stream) in chunks {
             output.state().push(chunk, stream);
         }
@@ -294,9 +296,7 @@ mod tests {
     #[test]
     fn a_port_counts_on_either_stream_in_a_whole_line() {
         let check = |chunks: &[(&[u8], Stream)], expected: Option<u16>| {
-            let output = pushed(&[]);
-            output.read_reports(Some(Reader::default()));
-            chunks.iter().for_each(|&(chunk, stream)| output.state().push(chunk, stream));
+            let output = pushed(chunks);
             assert_eq!(output.reports().all_main().first().copied(), expected);
         };
         check(&[(b"PORT=1\n", ERR)], Some(1));
@@ -356,6 +356,7 @@ mod tests {
         let piece = prop_oneof![
             4 => prop::sample::select(vec!["PORT=", "12345", "\n", "\r\n", "http://a:80", "é"])
                 .prop_map(|text| text.as_bytes().to_vec()),
+            2 => any::<u16>().prop_map(|port| format!("PORT={port}\n").into_bytes()),
             2 => prop::collection::vec(any::<u8>(), 0..20),
             1 => (MAX_LINE - 20..MAX_LINE + 20).prop_map(|length| vec![b'x'; length]),
         ];
@@ -384,7 +385,13 @@ mod tests {
             };
             prop_assert_eq!(texts(&whole), texts(&cut));
             prop_assert_eq!(whole.tail(), cut.tail());
-            prop_assert_eq!(whole.reports(), cut.reports());
+            let mut reader = Reader::default();
+            let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+            lines
+                .filter(|line| line.ends_with(b"\n") && line.len() <= MAX_LINE)
+                .for_each(|line| reader.read(&String::from_utf8_lossy(line)));
+            prop_assert_eq!(&whole.reports(), &reader.reports);
+            prop_assert_eq!(cut.reports(), reader.reports);
             let state = cut.state();
             prop_assert!(state.size <= MAX_TAIL);
             prop_assert!(state.partial[0].bytes.len() < MAX_LINE);
