@@ -166,7 +166,8 @@ impl Server {
 
     /// The name by which errors call it: the one that it was given, or its program's file name.
     pub fn name(&self) -> &str {
-        self.running.as_ref().map_or("", |running| &running.name)
+        let given = self.config.name.as_deref().unwrap_or_default();
+        self.running.as_ref().map_or(given, |running| &running.name)
     }
 
     /// The process id of the server's own process.
