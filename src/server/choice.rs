@@ -73,9 +73,9 @@ impl Chooser {
     fn nothing(&mut self, reports: &Reports) -> Choice {
         self.candidate = None;
         let said = match reports.main(|_| true) {
-            Found::Port { port, line, .. } => {
-                Some(format!("it reports port {port} ({line:?}), where it does not listen"))
-            }
+            Found::Port { port, line, .. } => Some(format!(
+                "it reports port {port} ({line:?}), where it does not listen for its clients"
+            )),
             Found::Nothing | Found::Ambiguous { .. } => None,
         };
         Choice::Wait(said)
@@ -131,7 +131,8 @@ mod tests {
         check(&[(0, &[], &[])], wait());
         check(&[(0, &["PORT=3000"], &[3000])], Choice::Port(3000));
         check(&[(0, &["PORT=3000"], &[]), (900, &[], &[3000])], Choice::Port(3000));
-        let elsewhere = "it reports port 3000 (\"PORT=3000\"), where it does not listen";
+        let elsewhere =
+            "it reports port 3000 (\"PORT=3000\"), where it does not listen for its clients";
         check(&[(0, &["PORT=3000"], &[])], Choice::Wait(Some(elsewhere.to_owned())));
         // Other forms wait for a better one.
         check(&[(0, URL, &[3000])], wait());

@@ -1,8 +1,9 @@
 //! Why a server did not start, or would not end, in words: what was seen, and what to do.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -119,7 +120,7 @@ pub(super) const NOTHING_IN_FILE: &str = "it has not written its port to the fil
      `report_port_file` names, as a number alone or in another usual form, nor does it listen on one";
 
 /// What is missing of a server that is only looked at.
-pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port";
+pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port that its clients get to";
 
 /// What is missing if nobody listens at `addr`; `beside`: who listens on its port.
 pub(super) fn nobody_listens(protocol: Protocol, addr: SocketAddr, beside: Option<&str>) -> String {
@@ -136,6 +137,27 @@ pub(super) fn nobody_listens(protocol: Protocol, addr: SocketAddr, beside: Optio
              it is told; if it only needs longer, raise `start_timeout`"
         ),
     }
+}
+
+/// What is to be added if the server listens on these addresses, and its clients connect elsewhere:
+/// to `host`, on one of these `ports`, if they are known.
+pub(super) fn listens_elsewhere(
+    host: IpAddr,
+    ports: &[u16],
+    addresses: &BTreeSet<SocketAddr>,
+) -> String {
+    if addresses.is_empty() {
+        return String::new();
+    }
+    let all = |addresses: &mut dyn Iterator<Item = SocketAddr>| {
+        addresses.map(|it| it.to_string()).collect::<Vec<_>>().join(" and ")
+    };
+    let listens = all(&mut addresses.iter().copied());
+    let clients = match ports {
+        [] => host.to_string(),
+        ports => all(&mut ports.iter().map(|&port| SocketAddr::new(host, port))),
+    };
+    format!("; it listens on {listens}, and its clients will connect to {clients}")
 }
 
 /// It is not to be told which one its port is.

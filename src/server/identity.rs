@@ -111,15 +111,45 @@ pub(super) fn ports_of_all(
     if listeners.is_empty() {
         return Ok(BTreeSet::new());
     }
+    Ok(ports_of(&sockets_of_all(process, output_is_open)?, listeners))
+}
+
+/// Where the server listens beside `ports`. If it chooses its main port, only where no client of `ip`
+/// gets to: any other may be its choice.
+///
+/// # Errors
+///
+/// The kernel's tables, or the processes, cannot be looked at.
+pub(super) fn elsewhere(
+    process: &mut Process,
+    ip: IpAddr,
+    ports: &[u16],
+    chooses: bool,
+    output_is_open: bool,
+) -> io::Result<BTreeSet<SocketAddr>> {
+    let mut listeners = sys::servers(Protocol::Tcp, None)?;
+    listeners.retain(|socket| !ports.contains(&socket.local.port()));
+    listeners.retain(|socket| !chooses || !reaches(ip, socket));
+    let inodes = sockets_of_all(process, output_is_open)?;
+    Ok(owned(&inodes, &listeners).map(|socket| socket.local).collect())
+}
+
+/// The inodes of the sockets that the server's processes have.
+fn sockets_of_all(process: &mut Process, output_is_open: bool) -> io::Result<Vec<u64>> {
     let look = Look::now()?;
     let family = process.family_with_escaped(&look, output_is_open).living;
-    let sockets = family.iter().flat_map(|it| sys::sockets_of(it.id.pid).unwrap_or_default());
-    Ok(ports_of(&sockets.collect::<Vec<_>>(), listeners))
+    Ok(family.iter().flat_map(|it| sys::sockets_of(it.id.pid).unwrap_or_default()).collect())
 }
 
 fn ports_of(inodes: &[u64], listeners: &[SocketEntry]) -> BTreeSet<u16> {
-    let owned = listeners.iter().filter(|socket| inodes.contains(&u64::from(socket.inode)));
-    owned.map(|socket| socket.local.port()).collect()
+    owned(inodes, listeners).map(|socket| socket.local.port()).collect()
+}
+
+fn owned<'a>(
+    inodes: &[u64],
+    listeners: &'a [SocketEntry],
+) -> impl Iterator<Item = &'a SocketEntry> {
+    listeners.iter().filter(|socket| inodes.contains(&u64::from(socket.inode)))
 }
 
 /// Whether a client of `ip` may get to a socket that listens on its port.

@@ -67,4 +67,10 @@ impl Ports {
     pub fn write_file(&self, name: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> PathBuf {
         self.dir.write(name.as_ref(), contents.as_ref())
     }
+
+    /// All that it has, the main one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = u16> {
+        let main = (self.main != 0).then_some(self.main);
+        main.into_iter().chain(self.named.iter().map(|&(_, port)| port))
+    }
 }

@@ -37,6 +37,8 @@ const SLOW_AGAIN: Duration = Duration::from_secs(5);
 enum Missing {
     /// In words.
     This(String),
+    /// It does not listen where it should. In words.
+    Listener(String),
     /// What waiting does not mend. In words.
     Certainly(String),
     Stranger(String),
@@ -73,6 +75,12 @@ impl Running {
                 Missing::This(missing) => {
                     stranger_since = None;
                     missing
+                }
+                Missing::Listener(missing) => {
+                    stranger_since = None;
+                    // Only where it is said: it is a look at all processes.
+                    let is_said = elapsed >= say_at.min(config.start_timeout);
+                    missing + &if is_said { self.listens_elsewhere(config) } else { String::new() }
                 }
                 Missing::Stranger(who) => {
                     let since = *stranger_since.get_or_insert(elapsed);
@@ -114,7 +122,7 @@ impl Running {
             passed.look(&self.ports, &self.output).map_err(Missing::This)
         });
         looked.map_err(|missing| match missing {
-            Missing::This(what) | Missing::Certainly(what) => what,
+            Missing::This(what) | Missing::Listener(what) | Missing::Certainly(what) => what,
             Missing::Stranger(who) => format!("another listens there, process {who}"),
         })
     }
@@ -160,7 +168,7 @@ impl Running {
                     Some(Way::Report(Source::File(_))) => failure::NOTHING_IN_FILE,
                     _ => failure::NOTHING_REPORTED,
                 };
-                return Err(Missing::This(said.unwrap_or_else(|| nothing.to_owned())));
+                return Err(Missing::Listener(said.unwrap_or_else(|| nothing.to_owned())));
             }
         }
         Ok(())
@@ -187,6 +195,19 @@ impl Running {
         }
         let output_is_open = !self.output.has_ended(Duration::ZERO);
         identity::ports_of_all(&mut self.process, &listeners, output_is_open).ok()
+    }
+
+    /// In words, if there is something to say: it may have moved to the next port, or be for the
+    /// clients of IPv6 alone.
+    fn listens_elsewhere(&mut self, config: &Config) -> String {
+        let ports: Vec<u16> = self.ports.all().collect();
+        let chooses = config.way.as_ref().is_some_and(Way::is_servers_choice);
+        let chooses = chooses && self.ports.main == 0;
+        let output_is_open = !self.output.has_ended(Duration::ZERO);
+        let (process, host) = (&mut self.process, config.host);
+        let seen = identity::elsewhere(process, host, &ports, chooses, output_is_open);
+        let ports = if chooses { &[] } else { &ports[..] };
+        failure::listens_elsewhere(host, ports, &seen.unwrap_or_default())
     }
 
     fn look(
@@ -233,7 +254,7 @@ impl Running {
             Ok(Listening::Ours) => Ok(()),
             Ok(Listening::Stranger(who)) => Err(Missing::Stranger(who)),
             Ok(Listening::Nobody(beside)) => {
-                Err(Missing::This(failure::nobody_listens(protocol, addr, beside.as_deref())))
+                Err(Missing::Listener(failure::nobody_listens(protocol, addr, beside.as_deref())))
             }
             Ok(Listening::CannotTell(seen)) => {
                 Err(Missing::This(format!("{seen} listens, which cannot be told to be the server")))
