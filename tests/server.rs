@@ -144,10 +144,56 @@ fn a_restart_that_failed_can_be_tried_again() {
     let mut server = flaky.lease(lease).start().unwrap();
     assert_eq!(server.restart().unwrap_err().kind(), ErrorKind::Exited);
     assert_eq!((server.port(), server.pid(), server.output().as_str()), (0, 0, ""));
-    assert_eq!(server.try_wait().unwrap_err().kind(), ErrorKind::Exited);
     assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
     server.restart().unwrap();
     assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
+}
+
+/// Whatever is asked of it then has an answer, and at once.
+#[test]
+fn a_server_whose_restart_failed_is_no_panic_and_no_hang() {
+    for second in ["no such role", "no such program"] {
+        let mut starts = 0;
+        let flaky = Server::with(move |ports| {
+            starts += 1;
+            match (starts, second) {
+                (2, "no such role") => child_command(&[second]),
+                (2, _) => Command::new("/no/such"),
+                _ => child_command(&["serve-all", &ports.main().to_string(), "ADMIN_PORT"]),
+            }
+        });
+        let flaky = flaky.name("api").env_port_named("admin", "ADMIN_PORT").pipe_stdin();
+        let mut server = flaky.start().unwrap();
+        server.restart().unwrap_err();
+        let errors = [
+            server.wait_for_line("never", Duration::MAX).unwrap_err(),
+            server.wait_for_line_where("at all", Duration::MAX, |_| true).unwrap_err(),
+            server.signal(Signal::Kill).unwrap_err(),
+            server.wait(Duration::MAX).unwrap_err(),
+            server.try_wait().unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Exited);
+            assert!(error.to_string().contains("the server is not running"), "{error}");
+        }
+        assert_eq!((server.name(), server.port(), server.pid()), ("api", 0, 0));
+        assert_eq!(
+            (server.port_of("admin"), server.url("/a").as_str()),
+            (None, "http://127.0.0.1:0/a")
+        );
+        assert_eq!((server.output(), server.lines()), (String::new(), vec![]));
+        assert!(server.take_stdin().is_none());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _log = server.log_on_panic();
+            panic!("with a server that is not running");
+        }));
+        assert!(panicked.is_err());
+        // Among others that run, each has its own outcome.
+        let other = || Server::builder(child_command(&["serve"])).report_port().start().unwrap();
+        let outcomes = Server::stop_all([other(), server, other()]);
+        let ran: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!(ran, [true, false, true], "{outcomes:?}");
+    }
 }
 
 #[test]
