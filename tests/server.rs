@@ -510,20 +510,3 @@ fn what_is_ready() {
         }
     });
 }
-
-#[test]
-fn a_slow_start_says_what_it_waits_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("slow");
-    let child = support::child_path();
-    let script = format!("#!/bin/sh\nsleep 2.5\nexec {} serve\n", child.display());
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-    let registry = dir.path().join("registry");
-    let role = ["start-and-stop", registry.to_str().unwrap(), program.to_str().unwrap()];
-    let output = child_command(&role).output().unwrap();
-    assert!(support::stdout_of(&output).ends_with("forced: false, 0 leased"));
-    let said = String::from_utf8(output.stderr).unwrap();
-    let expected = "server `slow` is not ready after 2 s: nothing listens at 127.0.0.1:";
-    assert!(said.contains(expected), "{said}");
-}

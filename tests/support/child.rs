@@ -115,6 +115,7 @@ fn main() {
             Err(error) => say(format_args!("{error:?}")),
         },
         ["one-server", fate] => one_server(fate),
+        ["one-start", way, script] => one_start(way, script),
         ["flooded", script] => flooded(script),
         ["start-and-stop", dir, program] => start_and_stop(dir, program),
         ["unstoppable", dir, program] => unstoppable(dir, program),
@@ -478,6 +479,22 @@ fn one_server(fate: &str) {
         }
         other => panic!("no such fate: {other}"),
     }
+}
+
+/// Starts a server by a shell's script, and stops it, for what is said of it meanwhile.
+fn one_start(way: &str, script: &str) {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(own_path());
+    let builder = Server::builder(command).name("api");
+    let builder = match way {
+        "told" => builder.env_port("PORT"),
+        "reported" => builder.report_port(),
+        "observed" => builder.observe_port(),
+        other => panic!("no such way: {other}"),
+    };
+    let server = builder.start().unwrap();
+    say(server.port());
+    server.stop().unwrap();
 }
 
 /// Starts a server by a script that prints a lot before, and says how much of it was kept, and how

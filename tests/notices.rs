@@ -1,0 +1,62 @@
+//! What is said in a test's output of a start that succeeds: what the next reader would ask.
+
+mod support;
+
+use support::{Allotment, child_command, stdout_of};
+
+/// What a process says that starts such a server, and the server's port.
+fn all_said_of(way: &str, script: &str) -> (String, String) {
+    let output = child_command(&["one-start", way, script]).output().unwrap();
+    let port = stdout_of(&output);
+    (String::from_utf8(output.stderr).unwrap(), port)
+}
+
+/// Without what is said because the machine is busy.
+fn said_of(way: &str, script: &str) -> (String, String) {
+    let (said, port) = all_said_of(way, script);
+    let lines = said.split_inclusive('\n').filter(|line| !line.contains(" is not ready after "));
+    (lines.collect(), port)
+}
+
+#[test]
+fn nothing_is_said_of_a_usual_start() {
+    assert_eq!(said_of("told", "exec \"$0\" serve").0, "");
+    // Said before it listens: then it cannot be late.
+    let port = Allotment::new();
+    let script = format!("echo PORT={0}; exec \"$0\" serve-on 127.0.0.1:{0} alone", port.first);
+    assert_eq!(said_of("reported", &script), (String::new(), port.first.to_string()));
+    // Nobody was to say it.
+    assert_eq!(said_of("observed", "exec \"$0\" chooses 1 stdout ''").0, "");
+}
+
+#[test]
+fn a_slow_start_says_what_it_waits_for() {
+    let (said, port) = all_said_of("told", "sleep 2.5; exec \"$0\" serve");
+    let expected =
+        format!("server `api` is not ready after 2 s: nothing listens at 127.0.0.1:{port};");
+    assert!(said.starts_with(&expected), "{said}");
+}
+
+#[test]
+fn a_port_that_is_not_said_is_said_here() {
+    for text in ["started", "PORT=0", "PORT=99999"] {
+        let (said, port) = said_of("reported", &format!("exec \"$0\" chooses 1 stdout {text}"));
+        let expected = format!(
+            "server `api` listens on port {port}, and has not said so; that port is taken. It may have \
+             to flush its output\n"
+        );
+        assert_eq!(said, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_second_start_without_the_hold_says_why() {
+    let (said, port) = said_of("told", "exec \"$0\" serve-on 127.0.0.1:$PORT exclusive");
+    let expected =
+        format!("server `api` ended before it was ready on port {port} (exit status: 1)");
+    assert!(said.starts_with(&expected), "{said}");
+    assert!(said.contains("ddress already in use"), "what it printed: {said}");
+    let expected = "it is started once more without the kernel's hold (`Handoff::Release` does so at \
+                    once)\n";
+    assert!(said.ends_with(expected), "{said}");
+}
