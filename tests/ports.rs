@@ -4,11 +4,12 @@ mod support;
 
 use std::io;
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
 use support::{
-    DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, who_answers,
+    DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, skip, who_answers,
 };
 
 /// A server that listens on so many ports, and prints `text` with them.
@@ -108,6 +109,36 @@ fn one_that_says_nothing_has_the_port_on_which_it_listens() {
     assert!(error.contains("which port is its own? it listens on "), "{error}");
 }
 
+/// In a real one, as that of each Python and C program that prints to a pipe, and does not flush.
+#[test]
+fn one_whose_output_is_held_back() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|it| it.status.success()) {
+        return skip("there is no python3 here").unwrap_or(());
+    }
+    let script = r#"
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+listener = socket.create_server(("127.0.0.1", 0))
+print("PORT=%d" % listener.getsockname()[1])
+while True:
+    client, _ = listener.accept()
+    client.recv(1024)
+    client.sendall(b"HTTP/1.0 200 OK\r\n\r\n%d" % os.getpid())
+    client.close()
+"#;
+    let started = |options: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(options).args(["-c", script]).env_remove("PYTHONUNBUFFERED");
+        checked(Server::builder(command).report_port().start_timeout(DEADLINE))
+    };
+    let server = started(&[]);
+    let said = format!("PORT={}\n", server.port());
+    assert_eq!(server.output(), "");
+    assert_eq!(server.stop().unwrap().output(), said, "it comes when it ends");
+    let server = started(&["-u"]);
+    assert_eq!(server.output(), format!("PORT={}\n", server.port()));
+}
+
 #[test]
 fn it_is_observed() {
     let mut server = checked(chooses(1, "stdout", "").observe_port());
@@ -182,7 +213,7 @@ fn a_lease_and_a_choice_of_its_own_make_no_sense() {
 #[test]
 fn another_address() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        return support::skip("there is no IPv6 here").unwrap_or(());
+        return skip("there is no IPv6 here").unwrap_or(());
     }
     let own = OwnRegistry::new();
     for (host, text) in [("::1", "[::1]"), ("127.0.0.2", "127.0.0.2")] {
