@@ -424,21 +424,6 @@ fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte() {
     assert_eq!(stranger.line().as_deref(), Some("heard nothing"));
 }
 
-/// Both set `SO_REUSEPORT`, and the kernel would send each client to one of them.
-#[test]
-fn a_stranger_who_shares_the_port_is_named() {
-    let own = OwnRegistry::new();
-    let lease = own.request().lease().unwrap();
-    let addr = lease.addr().to_string();
-    let mut stranger = TestChild::spawn(child_command(&["serve-on", &addr, "shared"]));
-    assert_eq!(stranger.line(), Some(format!("PORT={lease}")));
-    let command = child_command(&["serve-on", &addr, "shared"]);
-    let error = Server::builder(command).env_port("PORT").lease(lease).start().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::PortTaken);
-    assert!(error.to_string().contains(&format!("process {} ", stranger.id())), "{error}");
-    stranger.kill();
-}
-
 #[test]
 fn one_that_listens_where_no_client_gets_to() {
     let own = OwnRegistry::new();
@@ -451,12 +436,6 @@ fn one_that_listens_where_no_client_gets_to() {
     let error = builder.start_timeout(Duration::from_secs(2)).start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     assert!(error.to_string().contains(&expected), "{error}");
-}
-
-#[test]
-fn one_that_serves_one_connection_is_not_used_up() {
-    let server = Server::builder(child_command(&["serve-once"])).env_port("PORT").start().unwrap();
-    assert_eq!(who_answers(server.addr()), server.pid());
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn main() {
         ["serve"] => serve(env::var("PORT").map_or(0, |port| port.parse().unwrap())),
         ["serve", port] => serve(port.parse().unwrap()),
         ["serve-on", address, how] => serve_on(address.parse().unwrap(), how),
+        ["serve-near", port, how] => serve_near(port.parse().unwrap(), how),
         ["chooses", count, stream, text] => chooses(count.parse().unwrap(), stream, text),
         ["datagrams", port] => datagrams(port.parse().unwrap()),
         ["datagrams-and-serve", port] => {
@@ -235,22 +236,45 @@ fn serve_all(ports: &[&str]) -> ! {
 
 /// The same server on any address.
 fn serve_on(address: SocketAddr, how: &str) -> ! {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.set_reuse_address(how != "exclusive").unwrap();
+    match listen(address, how) {
+        Ok(listener) => serve_with(&listener),
+        Err(error) => {
+            eprintln!("{error}");
+            process::exit(1);
+        }
+    }
+}
+
+/// The same server on the first port from this one on that it gets, as those of web developers do it.
+fn serve_near(port: u16, how: &str) -> ! {
+    for port in port.. {
+        match listen((Ipv4Addr::LOCALHOST, port).into(), how) {
+            Ok(listener) => serve_with(&listener),
+            Err(_) => eprintln!("port {port} is taken, trying the next one"),
+        }
+    }
+    panic!("no port is left");
+}
+
+fn listen(address: SocketAddr, how: &str) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(how != "exclusive")?;
     match how {
         "alone" | "exclusive" => {}
-        "shared" => socket.set_reuse_port(true).unwrap(),
-        "v6only" => socket.set_only_v6(true).unwrap(),
+        "shared" => socket.set_reuse_port(true)?,
+        "both" => socket.set_only_v6(false)?,
+        "v6only" => socket.set_only_v6(true)?,
         other => panic!("no such way: {other}"),
     }
-    if let Err(error) = socket.bind(&address.into()) {
-        eprintln!("{error}");
-        process::exit(1);
-    }
-    socket.listen(16).unwrap();
-    say(format_args!("PORT={}", address.port()));
+    socket.bind(&address.into())?;
+    socket.listen(16)?;
+    Ok(socket.into())
+}
+
+fn serve_with(listener: &TcpListener) -> ! {
+    say(format_args!("PORT={}", listener.local_addr().unwrap().port()));
     loop {
-        answer(socket.accept().unwrap().0.into());
+        answer(listener.accept().unwrap().0);
     }
 }
 

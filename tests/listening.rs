@@ -1,0 +1,270 @@
+//! Where a server listens, with whom, and for how long: each kind of it is the right service or the
+//! right error, in bounded time.
+
+mod support;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use support::{
+    Allotment, DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, skip,
+    who_answers,
+};
+
+/// How a server and the test agree on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Told,
+    Reported,
+    Observed,
+}
+
+const WAYS: [Way; 3] = [Way::Told, Way::Reported, Way::Observed];
+
+/// A server by a script that finds in `PORT` the port that it is told, or 0.
+fn script(own: &OwnRegistry, way: Way, script: &str) -> ServerBuilder {
+    let mut command = shell(script);
+    command.env("PORT", "0");
+    let builder = Server::builder(command).name("api");
+    match way {
+        Way::Told => builder.env_port("PORT").lease(own.request().lease().unwrap()),
+        Way::Reported => builder.report_port(),
+        Way::Observed => builder.observe_port(),
+    }
+}
+
+fn serves(builder: ServerBuilder) -> Server {
+    let server = builder.start_timeout(DEADLINE).start().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
+    server
+}
+
+fn fails(builder: ServerBuilder, kind: ErrorKind, expected: &str) {
+    // Only where it is to pass.
+    let timeout = if kind == ErrorKind::NotReady { Duration::from_secs(3) } else { DEADLINE };
+    let error = builder.start_timeout(timeout).start().unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(expected), "no {expected:?} in: {error}");
+}
+
+/// Somebody who listens there, until this is dropped.
+fn stranger(port: u16, how: &str) -> TestChild {
+    let addr = format!("127.0.0.1:{port}");
+    let mut stranger = TestChild::spawn(child_command(&["serve-on", &addr, how]));
+    stranger.line_after("PORT=");
+    stranger
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+        || skip("there is no IPv6 here").unwrap_or(false)
+}
+
+/// Its clients, who connect to 127.0.0.1, get to it as well.
+#[test]
+fn on_all_addresses() {
+    let own = OwnRegistry::new();
+    for way in WAYS {
+        drop(serves(script(&own, way, "exec \"$0\" serve-on \"0.0.0.0:$PORT\" alone")));
+        if has_ipv6() {
+            drop(serves(script(&own, way, "exec \"$0\" serve-on \"[::]:$PORT\" both")));
+        }
+    }
+}
+
+#[test]
+fn on_addresses_of_the_other_family_alone() {
+    if !has_ipv6() {
+        return;
+    }
+    let own = &OwnRegistry::new();
+    thread::scope(|scope| {
+        for (address, how, host) in [
+            ("[::]", "v6only", "127.0.0.1"),
+            ("[::1]", "alone", "127.0.0.1"),
+            ("127.0.0.1", "alone", "::1"),
+            ("0.0.0.0", "alone", "::1"),
+        ] {
+            for way in WAYS {
+                let text = format!("exec \"$0\" serve-on \"{address}:$PORT\" {how}");
+                let host: IpAddr = host.parse().unwrap();
+                let builder = script(own, way, &text).host(host);
+                scope.spawn(move || {
+                    let error = builder.start_timeout(Duration::from_secs(3)).start().unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+                    let text = error.to_string();
+                    let (_, port) = error.output().unwrap().trim().split_once('=').unwrap();
+                    let nothing = SocketAddr::new(host, port.parse().unwrap());
+                    let clients = format!(
+                        "; it listens on {address}:{port}, and its clients will connect to {host}\n"
+                    );
+                    let expected = match way {
+                        Way::Told => format!(
+                            "nothing listens at {nothing}, where its clients will connect; \
+                             {address}:{port} is listened on\n"
+                        ),
+                        Way::Reported => format!(
+                            "it reports port {port} (\"PORT={port}\"), where it does not listen for \
+                             its clients{clients}"
+                        ),
+                        Way::Observed => format!(
+                            "it does not listen on any port that its clients get to{clients}"
+                        ),
+                    };
+                    assert!(text.contains(&expected), "no {expected:?} in: {text}");
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn on_its_port_and_on_another() {
+    let own = OwnRegistry::new();
+    drop(serves(script(&own, Way::Told, "exec \"$0\" serve-all PORT 0")));
+}
+
+#[test]
+fn with_workers_who_share_its_port() {
+    let own = OwnRegistry::new();
+    let allotment = Allotment::new();
+    let port = allotment.first;
+    for way in WAYS {
+        let text = format!(
+            "[ $PORT = 0 ] && PORT={port}; on=127.0.0.1:$PORT; \
+             \"$0\" serve-on $on shared & \"$0\" serve-on $on shared & wait"
+        );
+        let server = script(&own, way, &text).start_timeout(DEADLINE).start().unwrap();
+        let worker = who_answers(server.addr());
+        server.stop().unwrap();
+        assert!(!lives(worker), "{way:?}");
+    }
+}
+
+/// Both set `SO_REUSEPORT`, and the kernel would send each client to one of them.
+#[test]
+fn with_a_stranger_who_shares_its_port() {
+    let own = OwnRegistry::new();
+    let allotment = Allotment::new();
+    for way in WAYS {
+        let lease = own.request().lease().unwrap();
+        let port = if way == Way::Told { lease.port() } else { allotment.first };
+        let stranger = stranger(port, "shared");
+        let text = format!("exec \"$0\" serve-on 127.0.0.1:{port} shared");
+        let builder = script(&own, way, &text);
+        let builder = if way == Way::Told { builder.lease(lease) } else { builder };
+        fails(builder, ErrorKind::PortTaken, &format!("process {} ", stranger.id()));
+    }
+}
+
+/// It goes to the next port, where nobody would look for it.
+#[test]
+fn not_on_the_port_that_it_is_told() {
+    let own = OwnRegistry::new();
+    // The next port is free, and nobody's.
+    let lease = || own.request().lease_block(2).unwrap().swap_remove(0);
+    let near = |how: &str| script(&own, Way::Told, &format!("exec \"$0\" serve-near $PORT {how}"));
+
+    let told = lease();
+    let stranger = stranger(told.port(), "alone");
+    fails(
+        near("alone").lease(told),
+        ErrorKind::PortTaken,
+        &format!("process {} (test-child) on 127.0.0.1:", stranger.id()),
+    );
+
+    // It does not set SO_REUSEADDR, and the hold keeps it out.
+    let told = lease();
+    let port = told.port();
+    let expected = format!(
+        "; it listens on 127.0.0.1:{}, and its clients will connect to 127.0.0.1:{port}\n",
+        port + 1
+    );
+    fails(near("exclusive").lease(told), ErrorKind::NotReady, &expected);
+
+    let told = lease();
+    let port = told.port();
+    let server = serves(near("exclusive").lease(told).handoff(Handoff::Release));
+    assert_eq!(server.port(), port);
+}
+
+#[test]
+fn not_on_its_usual_port() {
+    let own = OwnRegistry::new();
+    let allotment = Allotment::new();
+    let usual = allotment.first;
+    let _stranger = stranger(usual, "alone");
+    let text = format!("exec \"$0\" serve-near {usual} alone");
+    for way in [Way::Reported, Way::Observed] {
+        assert_eq!(serves(script(&own, way, &text)).port(), usual + 1, "{way:?}");
+    }
+}
+
+/// It is not used up by the start.
+#[test]
+fn for_one_connection() {
+    let own = OwnRegistry::new();
+    for way in WAYS {
+        drop(serves(script(&own, way, "exec \"$0\" serve-once")));
+    }
+}
+
+/// The start itself is what was asked for, and takes no second one.
+#[test]
+fn for_one_connection_which_the_start_needs() {
+    let own = OwnRegistry::new();
+    for way in WAYS {
+        let builder = script(&own, way, "\"$0\" serve-once; echo served; exec sleep 1000");
+        let server = builder.ready(Ready::http("/")).start_timeout(DEADLINE).start().unwrap();
+        server.wait_for_line("served", DEADLINE).unwrap();
+        // It ends of it, before that is seen or after.
+        let builder = script(&own, way, "exec \"$0\" serve-once");
+        match builder.ready(Ready::http("/")).start_timeout(DEADLINE).start() {
+            Ok(mut server) => assert!(server.wait(DEADLINE).unwrap().unwrap().success()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Exited, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn until_it_dies() {
+    let own = OwnRegistry::new();
+    for way in WAYS {
+        let mut server = serves(script(&own, way, "exec \"$0\" serve"));
+        let (port, pid) = (server.port(), server.pid());
+        let dies = |server: &mut Server| {
+            server.wait_for_line("serving", DEADLINE).unwrap();
+            signal("KILL", server.pid());
+            let status = server.wait(DEADLINE).unwrap().unwrap();
+            assert_eq!(status.to_string(), "signal: 9 (SIGKILL)");
+        };
+        dies(&mut server);
+        assert_eq!(server.try_wait().unwrap(), server.wait(DEADLINE).unwrap());
+        assert_eq!((server.port(), server.pid()), (port, pid), "it is the same server still");
+        if way == Way::Told {
+            assert!(TcpStream::connect(server.addr()).is_err());
+            let error = own.request().exact(port).lease().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PortTaken, "still leased");
+        }
+        server.wait_for_line("serving", DEADLINE).unwrap();
+        let error = server.wait_for_line("never", DEADLINE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exited, "{error}");
+        assert!(error.output().unwrap().contains("serving\n"), "{error}");
+        assert_eq!(server.signal(Signal::Hangup).unwrap_err().kind(), ErrorKind::Exited);
+
+        server.restart().unwrap();
+        assert_eq!(who_answers(server.addr()), server.pid());
+        assert!(server.pid() != pid && (server.port() == port || way != Way::Told));
+        dies(&mut server);
+        let stopped = server.stop().unwrap();
+        assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
+        assert!(!stopped.forced() && stopped.output().contains("serving\n"), "{stopped:?}");
+
+        let mut server = serves(script(&own, way, "exec \"$0\" serve"));
+        dies(&mut server);
+        drop(server);
+        assert_eq!(own.registry.list().unwrap(), [], "{way:?}");
+    }
+}
