@@ -56,8 +56,8 @@ pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> E
             format!("; there is no such program, or no directory {}", dir.display())
         }
         (io::ErrorKind::NotFound, None) if in_path => format!(
-            "; there is no such program in PATH (a binary of this package is \
-             `env!(\"CARGO_BIN_EXE_{}\")`)",
+            "; there is no such program in PATH; install it or, if it is a binary of this package, \
+             write `env!(\"CARGO_BIN_EXE_{}\")`",
             program.to_string_lossy()
         ),
         (io::ErrorKind::NotFound, None) if Path::new(program).exists() => {
