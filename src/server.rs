@@ -121,7 +121,11 @@ impl Server {
     /// A server on a leased port, started by the command that `make` returns.
     ///
     /// `make` is called once for each start, because a `Command` cannot lose an argument: a second
-    /// start would run `--port 20001 --port 20002`.
+    /// start would run `--port 20001 --port 20002`. If it cannot make the command,
+    /// it may panic, as a test does: nothing is left running then.
+    ///
+    /// For who only needs the server's directory ([`Ports::dir`]): with
+    /// [`report_port`](ServerBuilder::report_port) and its like, no port is leased.
     ///
     /// # Examples
     ///

@@ -208,7 +208,7 @@ impl ServerBuilder {
     }
 
     /// Uses this lease, instead of taking one. For a program whose port is fixed, there is nothing to
-    /// tell: `Server::with(|_| command).lease(lease)`.
+    /// tell: `Server::with(|_| Command::new("my-fixed-server")).lease(lease)`.
     pub fn lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
         self

@@ -94,8 +94,8 @@ impl Config {
                 return Err(invalid(
                     "nothing says how the server gets its port: use `env_port(\"PORT\")`, \
                      `report_port()` or `observe_port()`, or `Server::with` for a port in its arguments; \
-                     for a program whose port is fixed, `Server::with(|_| command).lease(lease)`; for one \
-                     that has none, `no_port()`",
+                     for a program whose port is fixed, `Server::with(|_| Command::new(..)).lease(lease)`; \
+                     for one that has none, `no_port()`",
                 ));
             }
             Some(Way::Lease | Way::Inherit) => true,

@@ -38,6 +38,9 @@ impl Ports {
     /// [`restart`](crate::Server::restart); and it is removed when the [`Server`](crate::Server) is gone,
     /// by the watchdog if this process was killed.
     ///
+    /// A server that gives up being root (nginx's workers, PostgreSQL) cannot look into it, until
+    /// [`chown`](std::os::unix::fs::chown) gives it to that user.
+    ///
     /// If it cannot be made, [`start`](crate::ServerBuilder::start) fails.
     pub fn dir(&self) -> &Path {
         self.dir.path()
