@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portlease::{Lease, Server};
 
-const PORT: u16 = 17_321;
+const PORT: u16 = 18_321;
 
 fn main() -> Result<(), Box<dyn Error>> {
     match env::args().nth(1).as_deref() {
@@ -26,14 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// What each test does.
 fn test() -> Result<(), Box<dyn Error>> {
     let lease = Lease::builder().exact(PORT).wait(Duration::from_secs(60)).lease()?;
-    let program = env::current_exe()?;
-    let server = Server::with(move |_| {
-        let mut command = Command::new(&program);
-        command.arg("serve");
-        command
-    })
-    .lease(lease) // the server keeps it, until it is gone
-    .start()?;
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("serve");
+    let server = Server::builder(command).lease(lease).start()?; // which keeps it until it is gone
 
     println!("test {} begins on port {PORT}", process::id());
     let answer = io::read_to_string(TcpStream::connect(server.addr())?)?;

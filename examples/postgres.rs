@@ -17,24 +17,27 @@ use portlease::{Ready, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let programs = programs().ok_or("this example needs PostgreSQL: `apt install postgresql`")?;
-    let postgres = Server::with(move |ports| {
-        let dir = ports.dir();
-        // After a restart, it is there.
-        if !dir.join("data").exists() {
-            let mut initdb = command(&programs.join("initdb"), dir);
-            initdb.args(["-D", "data", "--username=test", "--auth=trust"]);
-            let output = initdb.args(["--no-locale", "--no-sync"]).output().expect("run initdb");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
-        let mut postgres = command(&programs.join("postgres"), dir);
-        postgres.args(["-D", "data", "-h", "127.0.0.1", "-p", &ports.main().to_string()]);
-        // No socket in /tmp; and nothing here has to outlive the machine.
-        postgres.args(["-c", "unix_socket_directories=", "-F"]);
-        postgres
-    })
-    // It listens before it serves: meanwhile, it turns its clients away (error 57P03).
-    .ready(Ready::line("database system is ready to accept connections"))
-    .start()?;
+    let postgres =
+        Server::try_with(move |ports| -> Result<Command, Box<dyn Error + Send + Sync>> {
+            let dir = ports.dir();
+            // After a restart, it is there.
+            if !dir.join("data").exists() {
+                let mut initdb = command(&programs.join("initdb"), dir)?;
+                initdb.args(["-D", "data", "--username=test", "--auth=trust"]);
+                let output = initdb.args(["--no-locale", "--no-sync"]).output()?;
+                if !output.status.success() {
+                    return Err(String::from_utf8_lossy(&output.stderr).into());
+                }
+            }
+            let mut postgres = command(&programs.join("postgres"), dir)?;
+            postgres.args(["-D", "data", "-h", "127.0.0.1", "-p", &ports.main().to_string()]);
+            // No socket in /tmp; and nothing here has to outlive the machine.
+            postgres.args(["-c", "unix_socket_directories=", "-F"]);
+            Ok(postgres)
+        })
+        // It listens before it serves: meanwhile, it turns its clients away (error 57P03).
+        .ready(Ready::line("database system is ready to accept connections"))
+        .start()?;
 
     let answer = query(&postgres, "select 'six times seven is ' || 6 * 7")?;
     assert!(answer.contains("six times seven is 42"), "{answer:?}");
@@ -51,15 +54,15 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// Runs in `dir`; if we are root, as `nobody`, to whom `dir` is given: PostgreSQL refuses to be root.
-fn command(program: &Path, dir: &Path) -> Command {
+fn command(program: &Path, dir: &Path) -> io::Result<Command> {
     const NOBODY: u32 = 65_534;
     let mut command = Command::new(program);
     command.current_dir(dir);
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
-        chown(dir, Some(NOBODY), Some(NOBODY)).expect("give the directory to nobody");
+        chown(dir, Some(NOBODY), Some(NOBODY))?;
         command.uid(NOBODY).gid(NOBODY);
     }
-    command
+    Ok(command)
 }
 
 /// All that it answers to one query, as it comes. A real client does more: postgres, sqlx, diesel ...

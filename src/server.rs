@@ -36,9 +36,9 @@ mod stopping;
 mod tree;
 mod watchdog;
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::{ChildStdin, Command, ExitStatus};
-use std::sync::Mutex;
 use std::time::Duration;
 
 pub use self::builder::ServerBuilder;
@@ -121,8 +121,7 @@ impl Server {
     /// A server on a leased port, started by the command that `make` returns.
     ///
     /// `make` is called once for each start, because a `Command` cannot lose an argument: a second
-    /// start would run `--port 20001 --port 20002`. If it cannot make the command,
-    /// it may panic, as a test does: nothing is left running then.
+    /// start would run `--port 20001 --port 20002`. If it may fail, use [`try_with`](Server::try_with).
     ///
     /// For who only needs the server's directory ([`Ports::dir`]): with
     /// [`report_port`](ServerBuilder::report_port) and its like, no port is leased.
@@ -141,8 +140,37 @@ impl Server {
     /// .start()?;
     /// # Ok::<(), portlease::Error>(())
     /// ```
-    pub fn with(make: impl FnMut(&Ports) -> Command + Send + 'static) -> ServerBuilder {
-        ServerBuilder::new(Launch::Closure(Mutex::new(Box::new(make))), Some(Way::Lease))
+    pub fn with(mut make: impl FnMut(&Ports) -> Command + Send + 'static) -> ServerBuilder {
+        ServerBuilder::new(Launch::by(move |ports| Ok(make(ports))), Some(Way::Lease))
+    }
+
+    /// The same, for a command that may fail to be made: a database whose data has to be prepared, for
+    /// instance. The error is the [source](std::error::Error::source) of that of
+    /// [`start`](ServerBuilder::start).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// use portlease::Server;
+    ///
+    /// let server = Server::try_with(|ports| {
+    ///     std::fs::copy("tests/seed.db", ports.dir().join("db"))?;
+    ///     let mut command = Command::new("my-server");
+    ///     command.arg(ports.dir().join("db")).env("PORT", ports.main().to_string());
+    ///     Ok::<_, std::io::Error>(command)
+    /// })
+    /// .start()?;
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
+    pub fn try_with<E>(
+        mut make: impl FnMut(&Ports) -> Result<Command, E> + Send + 'static,
+    ) -> ServerBuilder
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let make = move |ports: &Ports| make(ports).map_err(io::Error::other);
+        ServerBuilder::new(Launch::by(make), Some(Way::Lease))
     }
 
     /// The main port, on which the server listens; 0 if it has none.

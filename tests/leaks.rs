@@ -5,9 +5,9 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use portlease::Server;
+use portlease::{Group, Server, Signal, Supervision};
 use support::alone::{children, descriptors, threads};
-use support::{OwnRegistry, child_command};
+use support::{DEADLINE, OwnRegistry, child_command, shell};
 
 /// The memory that this process has, in kB. (`statm` is off by up to 128 kB for each CPU.)
 fn memory() -> u32 {
@@ -27,6 +27,19 @@ fn starts_and_stops_leave_nothing_behind() {
         assert_eq!(children(), 4, "two servers and their watchdogs");
         told.stop().unwrap();
         drop(reported);
+        let inherits = shell("exec \"$0\" serve-inherited <&3");
+        Server::builder(inherits).inherit_port().start().unwrap().stop().unwrap();
+        let supervised = Server::with(|ports| {
+            ports.write_file("some", "file");
+            shell("exec \"$0\" serve 0")
+        });
+        let supervised = supervised.report_port().supervise(Supervision::restarts(1)).unwrap();
+        supervised.with(|server| server.signal(Signal::Kill)).unwrap();
+        supervised.wait_for_restarts(1, DEADLINE).unwrap();
+        supervised.stop().unwrap();
+        let serves = || Ok(Server::builder(child_command(&["serve"])).report_port());
+        let group = Group::builder().server("db", &[], |_| serves());
+        drop(group.server("api", &["db"], |_| serves()).start().unwrap());
         Server::builder(child_command(&["no such role"])).env_port("PORT").start().unwrap_err();
         Server::builder(Command::new("/no/such-server")).env_port("PORT").start().unwrap_err();
         own.request().lease_block(3).unwrap();

@@ -61,6 +61,27 @@ fn who_left_the_group_of_a_dead_harness_is_an_orphan() {
     assert!(!lives(alive_pid));
 }
 
+/// A command by which a server is ready is in no server's group.
+#[test]
+fn a_command_that_a_dead_harness_ran_is_an_orphan() {
+    if !in_own_pid_namespace("a_command_that_a_dead_harness_ran_is_an_orphan") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let pid = || fs::read_to_string(&file).unwrap_or_default().trim().parse::<u32>().ok();
+    eventually("a harness is killed while the command runs, and not after its two seconds", || {
+        let command = child_command(&["checking-harness", file.to_str().unwrap()]);
+        let harness = TestChild::spawn(command);
+        eventually("the command runs", || pid().is_some());
+        harness.kill();
+        let found = reap().unwrap();
+        assert!(!lives(pid().unwrap()));
+        fs::remove_file(&file).unwrap();
+        found.iter().any(|orphan| orphan.command().contains("sleep 1000"))
+    });
+}
+
 /// From outside, a harness of another pid namespace looks dead: nobody has its number.
 #[test]
 fn the_servers_of_another_pid_namespace_are_no_orphans() {

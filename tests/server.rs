@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, Stream};
+use support::alone;
 use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
 
 #[test]
@@ -116,6 +117,29 @@ fn a_directory_of_its_own() {
     assert_eq!(started, format!("{first}\n{}\n", server.pid()));
     server.stop().unwrap();
     assert!(!dir.exists());
+}
+
+/// Neither its watchdog nor its directory is left, and the lease is free.
+#[test]
+fn a_command_that_cannot_be_made() {
+    if !alone::in_own_process("a_command_that_cannot_be_made") {
+        return;
+    }
+    let make = |ports: &portlease::Ports| {
+        fs::write(ports.dir().join("data"), "")?;
+        Err(std::io::Error::other(format!("no licence for {}", ports.dir().display())))
+    };
+    let error = Server::try_with(make).name("api").start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Spawn);
+    assert_eq!(error.to_string(), "failed to make the command of the server `api`");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    let dir = source.strip_prefix("no licence for ").unwrap();
+    assert!(!fs::exists(dir).unwrap());
+
+    let panics = Server::with(|ports| panic!("{}", ports.dir().display()));
+    let panicked = catch_unwind(AssertUnwindSafe(|| panics.start())).expect_err("a panic");
+    assert!(!fs::exists(panicked.downcast_ref::<String>().unwrap()).unwrap());
+    assert_eq!(alone::children(), 0);
 }
 
 #[test]

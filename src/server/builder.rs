@@ -207,9 +207,10 @@ impl ServerBuilder {
         self.way_of_its_own(Way::Observe)
     }
 
-    /// Uses this lease, instead of taking one. For a program whose port is fixed, there is nothing to
-    /// tell: `Server::with(|_| Command::new("my-fixed-server")).lease(lease)`.
+    /// Uses this lease, instead of taking one. For a program whose port is fixed, that is all there is to
+    /// say.
     pub fn lease(mut self, lease: Lease) -> Self {
+        self.config.way.get_or_insert(Way::Lease);
         self.lease = Some(lease);
         self
     }

@@ -2,7 +2,9 @@
 
 use std::env;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -94,8 +96,7 @@ impl Config {
                 return Err(invalid(
                     "nothing says how the server gets its port: use `env_port(\"PORT\")`, \
                      `report_port()` or `observe_port()`, or `Server::with` for a port in its arguments; \
-                     for a program whose port is fixed, `Server::with(|_| Command::new(..)).lease(lease)`; \
-                     for one that has none, `no_port()`",
+                     for a program whose port is fixed, `lease(..)`; for one that has none, `no_port()`",
                 ));
             }
             Some(Way::Lease | Way::Inherit) => true,
@@ -230,26 +231,56 @@ pub(super) enum Launch {
     Closure(Mutex<Box<MakeCommand>>),
 }
 
-type MakeCommand = dyn FnMut(&Ports) -> Command + Send;
+type MakeCommand = dyn FnMut(&Ports) -> io::Result<Command> + Send;
+
+/// The command of one start.
+pub(super) enum Made<'a> {
+    Same(&'a mut Command),
+    Anew(Command),
+}
 
 impl Launch {
+    pub(super) fn by(make: impl FnMut(&Ports) -> io::Result<Command> + Send + 'static) -> Launch {
+        Launch::Closure(Mutex::new(Box::new(make)))
+    }
+
     /// Whether its command is the same at each start.
     pub(super) fn is_the_same(&self) -> bool {
         matches!(self, Launch::Command(_))
     }
 
-    /// Runs `start` with the command for a start on `ports`.
-    pub(super) fn with_command<T>(
-        &mut self,
-        ports: &Ports,
-        start: impl FnOnce(&mut Command) -> T,
-    ) -> T {
+    /// The command for a start on `ports`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the closure.
+    pub(super) fn command(&mut self, ports: &Ports) -> io::Result<Made<'_>> {
         match self {
-            Launch::Command(command) => start(command),
+            Launch::Command(command) => Ok(Made::Same(command)),
             Launch::Closure(make) => {
                 let make = make.get_mut().unwrap_or_else(PoisonError::into_inner);
-                start(&mut make(ports))
+                make(ports).map(Made::Anew)
             }
+        }
+    }
+}
+
+impl Deref for Made<'_> {
+    type Target = Command;
+
+    fn deref(&self) -> &Command {
+        match self {
+            Made::Same(command) => command,
+            Made::Anew(command) => command,
+        }
+    }
+}
+
+impl DerefMut for Made<'_> {
+    fn deref_mut(&mut self) -> &mut Command {
+        match self {
+            Made::Same(command) => command,
+            Made::Anew(command) => command,
         }
     }
 }

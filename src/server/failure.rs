@@ -48,6 +48,12 @@ pub(super) fn does_not_accept(addr: SocketAddr) -> String {
     )
 }
 
+/// The closure that makes its command returned an error.
+pub(super) fn no_command(name: Option<&str>, error: io::Error) -> Error {
+    let whose = name.map(|name| format!(" `{name}`")).unwrap_or_default();
+    Error::io(ErrorKind::Spawn, format_args!("make the command of the server{whose}"), error)
+}
+
 pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
     let program = command.get_program();
     let in_path = !program.to_string_lossy().contains('/');

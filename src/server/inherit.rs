@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::{Config, Launch, Told, Way};
+use super::config::{Config, Told, Way};
 use super::failure;
 use super::ports::Ports;
 use crate::error::{Error, ErrorKind, Result};
@@ -109,9 +109,9 @@ impl Inheritance {
         })
     }
 
-    /// What stays in the command of `launch` for its next start.
-    pub(super) fn keep(self, launch: &Launch) -> Option<Heirloom> {
-        self.heirloom.filter(|_| launch.is_the_same())
+    /// What stays in the command for its next start.
+    pub(super) fn keep(self) -> Option<Heirloom> {
+        self.heirloom
     }
 }
 

@@ -95,6 +95,11 @@ impl Process {
         self.child.id()
     }
 
+    /// The mark in its environment.
+    pub(super) fn cookie(&self) -> Option<&Cookie> {
+        self.trail.cookie.as_ref()
+    }
+
     /// The file name of its program.
     pub(super) fn program(&self) -> &str {
         &self.trail.program

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::cookie::{self, Cookie};
 use super::output::Output;
 use super::ports::Ports;
 use crate::sys::{self, Signal};
@@ -120,7 +121,8 @@ impl Ready {
     }
 
     /// A command ends with exit status 0, `pg_isready` for instance. It is run again and again, and
-    /// killed if it takes over 2 s; its output is not shown.
+    /// killed if it takes over 2 s; its output is not shown. If this process is killed meanwhile, it goes
+    /// on until it ends by itself, or [`reap`](crate::reap) ends it.
     pub fn command(make: impl FnMut(&Ports) -> Command + Send + 'static) -> Ready {
         Ready::new(Who::Server, Some(Check::Command(Arc::new(Mutex::new(make)))))
     }
@@ -146,6 +148,14 @@ impl Ready {
     }
 }
 
+/// What is looked at.
+pub(super) struct Seen<'a> {
+    pub(super) ports: &'a Ports,
+    pub(super) output: &'a Output,
+    /// By which a command that is run is known as the server's, if this process is killed meanwhile.
+    pub(super) cookie: Option<&'a Cookie>,
+}
+
 /// Which checks of one start have passed: each has to once.
 #[derive(Debug)]
 pub(super) struct Passed<'a> {
@@ -169,9 +179,9 @@ impl<'a> Passed<'a> {
     /// # Errors
     ///
     /// What is missing, in words.
-    pub(super) fn look(&mut self, ports: &Ports, output: &Output) -> Result<(), String> {
+    pub(super) fn look(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         while let Some(check) = self.checks.front() {
-            check.look(ports, output)?;
+            check.look(seen)?;
             self.checks.pop_front();
         }
         Ok(())
@@ -179,7 +189,7 @@ impl<'a> Passed<'a> {
 }
 
 impl Check {
-    fn look(&self, ports: &Ports, output: &Output) -> Result<(), String> {
+    fn look(&self, Seen { ports, output, cookie }: &Seen<'_>) -> Result<(), String> {
         match self {
             Check::Http { path, status } => http(ports.addr(), path, *status),
             Check::Line { what, matches } => {
@@ -192,7 +202,11 @@ impl Check {
             }
             Check::Command(make) => {
                 let mut make = make.lock().unwrap_or_else(PoisonError::into_inner);
-                run(&mut make(ports))
+                let mut command = make(ports);
+                if let Some(cookie) = cookie {
+                    command.env(cookie::VARIABLE, cookie.value());
+                }
+                run(&mut command)
             }
             Check::When { what, holds } => {
                 holds(ports).then_some(()).ok_or_else(|| format!("it is not so that {what}"))

@@ -28,32 +28,28 @@ impl Running {
             config.dir.forget(path); // that of the last start
         }
         // Before the closure is called, which may ask for the directory.
-        let watchdog = watchdog(config, leases)?;
+        let mut watchdog = Unused(watchdog(config, leases)?);
         let mut inheritance = Inheritance::new(config, &ports);
         let Config { launch, name, variables, named, stop_signal, pipe_stdin, dir, .. } = config;
-        let started = launch.with_command(&ports, |command| {
-            tell_variables(command, variables, named, &ports);
-            let program = failure::file_name(&inherit::program(command));
-            let name = name.as_ref().unwrap_or(&program).clone();
-            let inherited = dir.problem().and_then(|()| inheritance.give(command, &name, &ports));
-            let _inherited = match inherited {
-                Ok(inherited) => inherited,
-                Err(error) => {
-                    Watchdog::dismiss(watchdog);
-                    return Err(error);
-                }
-            };
-            let stdin = if *pipe_stdin { Stdio::piped() } else { Stdio::null() };
-            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
-            let trail = Trail { port: ports.main, program, ..Trail::default() };
-            match Process::spawn(command, watchdog, stop_signal, trail) {
-                Ok(process) => Ok((name, stop_signal, process)),
-                Err(error) => Err(failure::cannot_spawn(&name, command, error)),
-            }
-        });
-        config.heirloom = inheritance.keep(&config.launch);
-        let (name, stop_signal, process) = started?;
+        let is_the_same = launch.is_the_same();
+        let mut command = launch.command(&ports).map_err(|error| {
+            dir.problem().err().unwrap_or_else(|| failure::no_command(name.as_deref(), error))
+        })?;
+        dir.problem()?;
+        tell_variables(&mut command, variables, named, &ports);
+        let program = failure::file_name(&inherit::program(&command));
+        let name = name.as_ref().unwrap_or(&program).clone();
+        let inherited = inheritance.give(&mut command, &name, &ports)?;
+        let stdin = if *pipe_stdin { Stdio::piped() } else { Stdio::null() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
+        let trail = Trail { port: ports.main, program, ..Trail::default() };
+        let process = Process::spawn(&mut command, watchdog.take(), stop_signal, trail)
+            .map_err(|error| failure::cannot_spawn(&name, &command, error))?;
+        drop(inherited);
+        if is_the_same {
+            config.heirloom = inheritance.keep();
+        }
         let (output, reports) = (Output::new(), Reports::default());
         if let Some(Way::Report(Source::Output(own))) = &config.way {
             output.read_reports(Some(Reader::new(own.clone())));
@@ -66,6 +62,21 @@ impl Running {
                 Err(error)
             }
         }
+    }
+}
+
+/// A watchdog that has nothing to watch over yet: an error, or a panic of the closure, ends it.
+struct Unused(Option<Watchdog>);
+
+impl Unused {
+    fn take(&mut self) -> Option<Watchdog> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        Watchdog::dismiss(self.0.take());
     }
 }
 

@@ -12,7 +12,7 @@ use super::inherit::Probes;
 use super::look::Look;
 use super::output::LAST_LINES;
 use super::process::End;
-use super::ready::{self, Passed, Who};
+use super::ready::{self, Passed, Seen, Who};
 use super::report::{Found, Rank, Reports};
 use super::running::Running;
 use super::{failure, say};
@@ -119,7 +119,7 @@ impl Running {
         let looked = self.look_at_all(config);
         let looked = looked.and_then(|()| {
             let mut passed = Passed::again(&config.ready);
-            passed.look(&self.ports, &self.output).map_err(Missing::This)
+            passed.look(&self.seen()).map_err(Missing::This)
         });
         looked.map_err(|missing| match missing {
             Missing::This(what) | Missing::Listener(what) | Missing::Certainly(what) => what,
@@ -220,7 +220,11 @@ impl Running {
         if config.ready.who != Who::Nobody {
             probes.look(config, &self.ports).map_err(Missing::This)?;
         }
-        passed.look(&self.ports, &self.output).map_err(Missing::This)
+        passed.look(&self.seen()).map_err(Missing::This)
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { ports: &self.ports, output: &self.output, cookie: self.process.cookie() }
     }
 
     /// Whether it serves on all of its ports.

@@ -60,6 +60,14 @@ pub(super) struct Left {
     pub(super) watched: bool,
 }
 
+/// How far a step came.
+enum Progress {
+    /// There is nothing more to do for so long, unless one of those ends that are
+    /// [waited for](Stopping::waits_for).
+    Wait(Duration),
+    Done(Result<Gone, Left>),
+}
+
 impl Stopping {
     pub(super) fn new(
         process: Process,
@@ -86,12 +94,11 @@ impl Stopping {
         }
     }
 
-    /// Looks who is left, and does what is due. `Err`: how long there is nothing more to do, unless
-    /// one of [`waits_for`](Stopping::waits_for) ends.
+    /// Looks who is left, and does what is due.
     ///
     /// After the sweep, a look at the group will do, which takes 0.1 ms instead of 1 ms: nobody was
     /// left before, and nobody has the output open.
-    fn step(&mut self, looks: &Looks) -> Result<Result<Gone, Left>, Duration> {
+    fn step(&mut self, looks: &Looks) -> Progress {
         let output_is_open = !self.output.has_ended(Duration::ZERO);
         let just_swept = self.sent == Sent::Sweep && self.left.is_empty() && !output_is_open;
         if !just_swept || self.process.group_lives() {
@@ -100,16 +107,17 @@ impl Stopping {
                 // Others may close some descriptors soon. If not, the watchdog takes over.
                 Err(error) if sys::is_out_of_descriptors(error) => {
                     if self.may_look_again(true) {
-                        return Err(LOOK_AGAIN);
+                        return Progress::Wait(LOOK_AGAIN);
                     }
                     let who = "(unknown: no file descriptor is left to look)".to_owned();
-                    return Ok(Err(Left { processes: vec![who], watched: self.is_watched() }));
+                    let left = Left { processes: vec![who], watched: self.is_watched() };
+                    return Progress::Done(Err(left));
                 }
                 Err(_) => None, // no `/proc` of ours
             };
             let family = self.process.left(look, output_is_open, self.sent == Sent::Nothing);
             if family.living.is_empty() && self.may_look_again(family.is_unsure) {
-                return Err(Duration::from_millis(1));
+                return Progress::Wait(Duration::from_millis(1));
             }
             self.left = family.living;
         }
@@ -121,13 +129,13 @@ impl Stopping {
                 // A stopped process never handles the signal.
                 self.process.signal_group(Signal::Continue);
                 self.ask_outside();
-                Err(LOOK_AGAIN)
+                Progress::Wait(LOOK_AGAIN)
             }
             Step::Kill => {
                 self.sent(Sent::Kill);
                 self.first_killed = self.left.iter().map(|entry| entry.id).collect();
                 self.kill();
-                Err(LOOK_AGAIN)
+                Progress::Wait(LOOK_AGAIN)
             }
             Step::Wait(time) => {
                 // Some may have been forked since the last look, or lost their parent.
@@ -136,19 +144,19 @@ impl Stopping {
                     Sent::Terminate => self.ask_outside(),
                     Sent::Kill | Sent::Sweep => self.kill(),
                 }
-                Err(time.min(LOOK_AGAIN))
+                Progress::Wait(time.min(LOOK_AGAIN))
             }
             Step::Sweep => {
                 self.sent(Sent::Sweep);
                 // While the watchdog is there, which does it if this process is killed now.
                 self.dir.remove();
                 self.process.sweep();
-                Err(LOOK_AGAIN)
+                Progress::Wait(LOOK_AGAIN)
             }
             Step::Done => {
                 let end = self.process.close();
                 let killed = std::mem::take(&mut self.killed).into_values().collect();
-                Ok(Ok(Gone { end, killed, duration: self.start.elapsed() }))
+                Progress::Done(Ok(Gone { end, killed, duration: self.start.elapsed() }))
             }
             // Dropped, the watchdog takes over, with the lock.
             Step::GiveUp => {
@@ -156,7 +164,7 @@ impl Stopping {
                 if !watched {
                     self.process.close();
                 }
-                Ok(Err(Left { processes: described(&self.left), watched }))
+                Progress::Done(Err(Left { processes: described(&self.left), watched }))
             }
         }
     }
@@ -231,8 +239,8 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
         let mut waits_for = Vec::new();
         for (server, outcome) in servers.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
             match server.step(&looks) {
-                Ok(done) => *outcome = Some(done),
-                Err(time) => {
+                Progress::Done(done) => *outcome = Some(done),
+                Progress::Wait(time) => {
                     pause = Some(pause.map_or(time, |pause: Duration| pause.min(time)));
                     waits_for.extend(server.waits_for());
                 }

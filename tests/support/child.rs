@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Registry, Server};
+use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -111,6 +111,7 @@ fn main() {
         }
         ["harness", way, fate] => harness(way, fate),
         ["escaping-harness", script] => escaping_harness(script),
+        ["checking-harness", file] => checking_harness(file.to_owned()),
         ["orphans"] => match portlease::orphans() {
             Ok(orphans) => say(format_args!("{orphans:?}")),
             Err(error) => say(format_args!("{error:?}")),
@@ -484,6 +485,18 @@ fn escaping_harness(script: &str) -> ! {
     let server = Server::builder(command).env_port("PORT").start().unwrap();
     say(server.pid());
     sleep_for_ever()
+}
+
+/// Starts a server, and looks whether it is ready by a command that takes for ever, whose pid is in `file`.
+fn checking_harness(file: String) {
+    let mut command = Command::new(own_path());
+    command.arg("serve");
+    let for_ever = Ready::command(move |_| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $$ >\"$0\"; exec sleep 1000"]).arg(&file);
+        command
+    });
+    drop(Server::builder(command).env_port("PORT").ready(for_ever).start());
 }
 
 /// Starts a server, which is named so that its name is no file name, and ends as `fate` says.
