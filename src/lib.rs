@@ -23,6 +23,7 @@
 //! |---|---|---|
 //! | runs in the test process, and takes a listener | [`bind()`] | the kernel; it is never free |
 //! | takes a port number: variable, argument, file | [`Server`], or [`lease()`] by itself | the lease; it is held for as long as the server lives |
+//! | takes a socket | [`ServerBuilder::inherit_port`] | the lease; the socket exists before the server |
 //! | can bind port 0 and print what it got | [`ServerBuilder::report_port`] | the kernel, for the server |
 //! | can bind port 0, and says nothing | [`ServerBuilder::observe_port`] | the kernel, for the server |
 //!

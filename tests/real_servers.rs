@@ -14,16 +14,17 @@ use support::real::{
     Real, SERVER_JS, assert_none_is_left, command, dir_with, go_program, haproxy_command, nginx,
     nginx_command, not_as_root, postgres_data, postgres_in,
 };
-use support::{DEADLINE, OwnRegistry, TestChild, connect};
+use support::{DEADLINE, OwnRegistry, TestChild, connect, get};
 use tempfile::TempDir;
 
+/// In one write: `print` may make two, and then the lines of two workers become one.
+const HELLO_PY: &str = "import os\nos.write(1, b'loaded\\n')\n\
+                        def app(environ, start_response):\n\
+                        \x20   start_response('200 OK', [])\n\
+                        \x20   return [b'hello']\n";
+
 fn gunicorn() -> Real {
-    // In one write: `print` may make two, and then the lines of two workers become one.
-    let app = "import os\nos.write(1, b'loaded\\n')\n\
-               def app(environ, start_response):\n\
-               \x20   start_response('200 OK', [])\n\
-               \x20   return [b'hello']\n";
-    let real = Real::start(dir_with(&[("hello.py", app)]), 3, |port, _| {
+    let real = Real::start(dir_with(&[("hello.py", HELLO_PY)]), 3, |port, _| {
         let bind = format!("127.0.0.1:{port}");
         command("gunicorn", &["--workers", "2", "--bind", &bind, "hello:app"])
     });
@@ -129,6 +130,35 @@ fn php_on_a_port_of_its_choice() {
 fn memcached_on_a_port_of_its_choice() {
     let arguments = ["-p", "-1", "-l", "127.0.0.1", "-u", "nobody"];
     chosen(Server::builder(command("memcached", &arguments)).observe_port(), "version\r\n");
+}
+
+/// Starts what serves on the socket that it inherits, twice.
+fn inherits(command: Command) {
+    let mut server =
+        Server::builder(command).inherit_port().start_timeout(DEADLINE).start().unwrap();
+    for _ in 0..2 {
+        assert_eq!(get(server.addr(), "/"), "hello");
+        server.restart().unwrap();
+    }
+    assert!(!server.stop().unwrap().forced());
+}
+
+/// It takes the socket only if `LISTEN_PID` is its own pid.
+#[test]
+#[ignore = "needs gunicorn"]
+fn gunicorn_with_an_inherited_socket() {
+    let dir = dir_with(&[("hello.py", HELLO_PY)]);
+    let mut gunicorn = portlease::socket_activated(command("gunicorn", &[]).get_program());
+    gunicorn.arg("hello:app").current_dir(dir.path());
+    inherits(gunicorn);
+}
+
+#[test]
+#[ignore = "needs Node"]
+fn node_with_an_inherited_socket() {
+    let answer = "(request, response) => response.end('hello')";
+    let script = format!("require('http').createServer({answer}).listen({{ fd: 3 }})");
+    inherits(command("node", &["-e", &script]));
 }
 
 /// A stranger has 127.0.0.1, and the server what is left, [::]: it stays alive, and its clients would
