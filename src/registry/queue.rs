@@ -95,13 +95,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use super::super::slot::tests::temp_slot;
     use super::*;
-
-    fn temp_slot() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().expect("no temporary directory");
-        let path = dir.path().join("20000");
-        (dir, path)
-    }
 
     #[test]
     fn the_order_is_that_of_the_tickets() {

@@ -125,13 +125,14 @@ pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
     use super::*;
 
-    fn temp_slot() -> (tempfile::TempDir, PathBuf) {
+    /// A path for a slot in a directory of its own.
+    pub(in crate::registry) fn temp_slot() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("no temporary directory");
         let path = dir.path().join("20000");
         (dir, path)
