@@ -1,14 +1,18 @@
 //! A server: a child process with a port, from its start until nothing of it is left.
 //!
-//! What can be asked for: `builder`, `config`, `ports`, `dir`, `inherit`. Its starts and stops, and what
-//! becomes of its leases: `launch`. One start: `spawn`, `running`, and what can go wrong: `failure`, `daemon`. Its processes: `process`, `watchdog`; which ones these
-//! are: `look`, `tree`, `escape`, `cookie`. How they are ended: `stopping`, with the table `stop`; those of
-//! dead harnesses: `orphan`. What it prints: `output`, `line`, `report`, `panic_log`. Whether it is ready:
-//! `starting`, `ready`, and whether it is the one who listens: `identity`. Which port it chose:
-//! `choice`.
+//! - What can be asked for: `builder`, kept in `config`: `way`, `command`, `ports`, `dir`.
+//! - Starts and stops, and what becomes of the leases: `launch`.
+//! - One start: `spawn`, `inherit`, `running`; what can go wrong: `failure`, `daemon`.
+//! - Whether it is ready: `starting`, `ready`; whether it is the one who listens: `identity`; which port
+//!   it chose: `choice`.
+//! - What it prints: `output`, `line`, `report`, `panic_log`.
+//! - Its processes: `process`, `watchdog`; which ones these are: `look`, `tree`, `escape`, `cookie`.
+//! - How they are ended: `stopping`, with the table `stop`, and `stopped`; those of dead harnesses:
+//!   `orphan`.
 
 mod builder;
 mod choice;
+mod command;
 mod config;
 mod cookie;
 mod daemon;
@@ -35,6 +39,7 @@ mod stopped;
 mod stopping;
 mod tree;
 mod watchdog;
+mod way;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,8 +47,8 @@ use std::process::{ChildStdin, Command, ExitStatus};
 use std::time::Duration;
 
 pub use self::builder::ServerBuilder;
-pub use self::config::Handoff;
-use self::config::{Config, Launch, Way};
+use self::command::Launch;
+use self::config::Config;
 pub use self::inherit::socket_activated;
 use self::launch::not_running;
 pub use self::line::{Line, Stream};
@@ -55,6 +60,8 @@ pub use self::ready::Ready;
 pub use self::report::fuzz_report;
 use self::running::Running;
 pub use self::stopped::Stopped;
+pub use self::way::Handoff;
+use self::way::Way;
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sys::Signal;

@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Server;
-use super::config::{Config, Handoff, Launch, Named, Source, Told, Transport, Way};
+use super::command::Launch;
+use super::config::Config;
 use super::ready::Ready;
 use super::report::Own;
+use super::way::{Handoff, Named, Source, Told, Transport, Way};
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sys::Signal;

@@ -1,20 +1,16 @@
 //! What is needed at each start of a server.
 
 use std::env;
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::command::Launch;
 use super::dir::Dir;
-use super::ports::Ports;
 use super::ready::Ready;
-use super::report::Own;
+use super::way::{Handoff, Named, Told, Transport, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{Heirloom, Protocol, Signal};
@@ -140,160 +136,6 @@ impl Config {
     }
 }
 
-/// What becomes of the kernel's hold on a leased port when the server starts; see
-/// [`ServerBuilder::handoff`](crate::ServerBuilder::handoff).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Handoff {
-    /// It stays, and lets in who sets `SO_REUSEADDR` before binding, as nearly all servers do.
-    #[default]
-    Hold,
-    /// It is let go before the start, for a server that does not.
-    Release,
-}
-
-/// By what a port is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Tcp,
-    Udp,
-    Both,
-}
-
-impl Transport {
-    pub(super) fn protocols(self) -> &'static [Protocol] {
-        match self {
-            Transport::Tcp => &[Protocol::Tcp],
-            Transport::Udp => &[Protocol::Udp],
-            Transport::Both => &[Protocol::Tcp, Protocol::Udp],
-        }
-    }
-}
-
-/// How a server and this process agree on a port.
-#[derive(Clone, Debug)]
-pub(super) enum Way {
-    /// It is leased, and told by environment variables, or put into the command by the closure.
-    Lease,
-    /// It is leased, and a socket that listens on it is inherited.
-    Inherit,
-    /// The server chooses it, and reports it.
-    Report(Source),
-    /// The server chooses it, and says nothing.
-    Observe,
-    /// There is none.
-    None,
-}
-
-/// A further port.
-#[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) told: Told,
-}
-
-/// How the server learns of a further port.
-#[derive(Clone, Debug)]
-pub(super) enum Told {
-    /// By the closure that makes its command.
-    Closure,
-    /// By an environment variable.
-    Variable(String),
-    /// It inherits the socket.
-    Socket,
-}
-
-/// Where a server reports its port.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// In its output, in a form of its own or in a usual one.
-    Output(Option<Own>),
-    /// In a file.
-    File(PathBuf),
-}
-
-impl Way {
-    /// Whether the port is leased.
-    pub(super) fn is_leased(&self) -> bool {
-        matches!(self, Way::Lease | Way::Inherit)
-    }
-
-    /// Whether the server chooses its port itself.
-    pub(super) fn is_servers_choice(&self) -> bool {
-        matches!(self, Way::Report(_) | Way::Observe)
-    }
-}
-
-/// Where the command comes from, at each start.
-pub(super) enum Launch {
-    Command(Box<Command>),
-    /// In a mutex only to be `Sync`: nobody locks it.
-    Closure(Mutex<Box<MakeCommand>>),
-}
-
-type MakeCommand = dyn FnMut(&Ports) -> io::Result<Command> + Send;
-
-/// The command of one start.
-pub(super) enum Made<'a> {
-    Same(&'a mut Command),
-    Anew(Command),
-}
-
-impl Launch {
-    pub(super) fn by(make: impl FnMut(&Ports) -> io::Result<Command> + Send + 'static) -> Launch {
-        Launch::Closure(Mutex::new(Box::new(make)))
-    }
-
-    /// Whether its command is the same at each start.
-    pub(super) fn is_the_same(&self) -> bool {
-        matches!(self, Launch::Command(_))
-    }
-
-    /// The command for a start on `ports`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the closure.
-    pub(super) fn command(&mut self, ports: &Ports) -> io::Result<Made<'_>> {
-        match self {
-            Launch::Command(command) => Ok(Made::Same(command)),
-            Launch::Closure(make) => {
-                let make = make.get_mut().unwrap_or_else(PoisonError::into_inner);
-                make(ports).map(Made::Anew)
-            }
-        }
-    }
-}
-
-impl Deref for Made<'_> {
-    type Target = Command;
-
-    fn deref(&self) -> &Command {
-        match self {
-            Made::Same(command) => command,
-            Made::Anew(command) => command,
-        }
-    }
-}
-
-impl DerefMut for Made<'_> {
-    fn deref_mut(&mut self) -> &mut Command {
-        match self {
-            Made::Same(command) => command,
-            Made::Anew(command) => command,
-        }
-    }
-}
-
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
-}
-
-impl fmt::Debug for Launch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Launch::Command(command) => command.fmt(f),
-            Launch::Closure(_) => f.write_str("made by a closure"),
-        }
-    }
 }

@@ -7,9 +7,10 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::{Config, Told, Way};
+use super::config::Config;
 use super::failure;
 use super::ports::Ports;
+use super::way::{Told, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Given, Heirloom, Protocol, Wanted};
 

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use super::config::{Config, Handoff, Way};
+use super::config::Config;
 use super::panic_log::PanicLog;
 use super::running::{NotStopped, Running};
 use super::stopped::Stopped;
+use super::way::{Handoff, Way};
 use super::{Server, failure, say};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Config, Named, Source, Told, Way};
+use super::config::Config;
 use super::escape::Trail;
 use super::inherit::{self, Inheritance};
 use super::output::Output;
@@ -15,6 +15,7 @@ use super::process::Process;
 use super::report::{Reader, Reports};
 use super::running::Running;
 use super::watchdog::Watchdog;
+use super::way::{Named, Source, Told, Way};
 use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;

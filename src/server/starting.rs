@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::choice::{Choice, Chooser};
-use super::config::{Config, Source, Way};
+use super::config::Config;
 use super::identity::{self, Listening};
 use super::inherit::Probes;
 use super::look::Look;
@@ -15,6 +15,7 @@ use super::process::End;
 use super::ready::{self, Passed, Seen, Who};
 use super::report::{Found, Rank, Reports};
 use super::running::Running;
+use super::way::{Source, Way};
 use super::{failure, say};
 use crate::error::{Error, Result};
 use crate::sys::Protocol;
