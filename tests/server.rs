@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, Stream};
-use support::alone;
+use support::alone::{children, in_own_process};
 use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
 
 #[test]
@@ -122,7 +122,7 @@ fn a_directory_of_its_own() {
 /// Neither its watchdog nor its directory is left, and the lease is free.
 #[test]
 fn a_command_that_cannot_be_made() {
-    if !alone::in_own_process("a_command_that_cannot_be_made") {
+    if !in_own_process("a_command_that_cannot_be_made") {
         return;
     }
     let make = |ports: &portlease::Ports| {
@@ -139,7 +139,7 @@ fn a_command_that_cannot_be_made() {
     let panics = Server::with(|ports| panic!("{}", ports.dir().display()));
     let panicked = catch_unwind(AssertUnwindSafe(|| panics.start())).expect_err("a panic");
     assert!(!fs::exists(panicked.downcast_ref::<String>().unwrap()).unwrap());
-    assert_eq!(alone::children(), 0);
+    assert_eq!(children(), 0);
 }
 
 #[test]
@@ -277,6 +277,28 @@ fn a_panic_stops_the_server_and_frees_the_port() {
     }));
     assert!(panicked.is_err() && !lives(pid));
     assert_eq!(own.registry.list().unwrap(), []);
+}
+
+/// While a server is made, or is waited for.
+#[test]
+fn a_panic_in_a_closure_of_its_start_leaves_nothing() {
+    if !in_own_process("a_panic_in_a_closure_of_its_start_leaves_nothing") {
+        return;
+    }
+    let own = OwnRegistry::new();
+    let make: fn() -> ServerBuilder = || Server::with(|_| panic!("on purpose"));
+    let ready: fn() -> ServerBuilder = || {
+        let slow = "trap 'sleep 0.3; exit' TERM; \"$0\" serve & wait";
+        Server::builder(shell(slow))
+            .env_port("PORT")
+            .ready(Ready::when("", |_| panic!("on purpose")))
+    };
+    for builder in [make, ready] {
+        let lease = own.request().lease().unwrap();
+        let start = AssertUnwindSafe(|| builder().lease(lease).start().map(drop));
+        catch_unwind(start).expect_err("a panic");
+        assert_eq!((children(), own.registry.list().unwrap()), (0, vec![]));
+    }
 }
 
 #[test]

@@ -139,9 +139,9 @@ impl Server {
         if self.leases.len() != main + self.config.named.len() {
             return Err(not_running()); // they were given up with what could not be stopped
         }
-        let mut running = Running::spawn(&mut self.config, &self.leases)?;
+        // In its place before it is waited for: a check of the test's own may panic.
+        let running = self.running.insert(Running::spawn(&mut self.config, &self.leases)?);
         let ready = running.wait_until_ready(&self.config);
-        self.running = Some(running);
         ready.map_err(|error| match self.stop_running(self.config.stop_grace) {
             Ok(stopped) => error.with_output(stopped.output),
             Err(left) => error.and_then(left),
