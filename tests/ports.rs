@@ -379,6 +379,15 @@ fn who_inherits_a_socket_is_ready_when_it_accepts() {
     assert!(error.contains(expected), "{error}");
 }
 
+/// One that serves one client at a time would wait for the connection that asked whether it accepts.
+#[test]
+fn who_inherits_a_socket_is_asked_for_more_than_a_connection() {
+    let builder = Server::builder(shell("exec \"$0\" serve-inherited <&3"));
+    let builder = builder.inherit_port().ready(Ready::http("/")).start_timeout(DEADLINE);
+    let server = builder.start().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
+}
+
 #[test]
 fn a_socket_that_cannot_be_inherited() {
     let own = OwnRegistry::new();

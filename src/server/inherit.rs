@@ -124,7 +124,9 @@ pub(super) struct Probes(Vec<Probe>);
 #[derive(Debug)]
 struct Probe {
     to: SocketAddr,
-    connection: TcpStream,
+    /// `None`: it was accepted, and is closed. A server that serves one client at a time would wait for
+    /// this one, and never get to the next.
+    connection: Option<TcpStream>,
 }
 
 impl Probes {
@@ -134,43 +136,49 @@ impl Probes {
     ///
     /// What is missing, in words.
     pub(super) fn look(&mut self, config: &Config, ports: &Ports) -> Result<(), String> {
-        for (_, port) in inherited(config, ports) {
-            let addr = SocketAddr::new(ports.host, port);
-            if !self.is_accepted(addr).unwrap_or(false) {
-                return Err(failure::does_not_accept(addr));
-            }
-        }
-        Ok(())
+        let addrs = inherited(config, ports).into_iter();
+        let addrs = addrs.map(|(_, port)| SocketAddr::new(ports.host, port));
+        // All of them, since a server may take them in any order.
+        let waiting: Vec<_> = addrs.filter(|&to| !self.is_accepted(to).unwrap_or(false)).collect();
+        waiting.first().map_or(Ok(()), |&addr| Err(failure::does_not_accept(addr)))
     }
 
     fn is_accepted(&mut self, to: SocketAddr) -> io::Result<bool> {
-        let probe = match self.0.iter().position(|probe| probe.to == to) {
-            Some(at) => &self.0[at],
+        match self.0.iter_mut().find(|probe| probe.to == to) {
+            Some(probe) => probe.is_accepted(),
             None => {
                 let connection = TcpStream::connect_timeout(&to, Duration::from_millis(200))?;
                 connection.set_nonblocking(true)?;
-                self.0.push(Probe { to, connection });
-                return Ok(false); // what is done on the way to it may not be over
+                self.0.push(Probe { to, connection: Some(connection) });
+                Ok(false) // what is done on the way to it may not be over
             }
-        };
-        probe.is_accepted()
+        }
     }
 }
 
 impl Probe {
-    /// Whether its other end belongs to a process, or did.
-    fn is_accepted(&self) -> io::Result<bool> {
-        let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
-        if !self.connection.peek(&mut [0]).as_ref().is_err_and(waits) {
-            return Ok(true); // closed, or greeted
+    fn is_accepted(&mut self) -> io::Result<bool> {
+        let Some(connection) = &self.connection else { return Ok(true) };
+        let is_accepted = was_accepted(connection, self.to)?;
+        if is_accepted {
+            self.connection = None;
         }
-        let own = self.connection.local_addr()?;
-        match sys::sockets(Wanted { serving: None, port: Some(self.to.port()) }) {
-            Ok(sockets) => Ok(sockets.iter().any(|socket| {
-                socket.protocol == Protocol::Tcp && is(socket.remote, own) && socket.inode != 0
-            })),
-            Err(_) => Ok(true), // nobody can tell
-        }
+        Ok(is_accepted)
+    }
+}
+
+/// Whether the other end of a connection belongs to a process, or did.
+fn was_accepted(connection: &TcpStream, to: SocketAddr) -> io::Result<bool> {
+    let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    if !connection.peek(&mut [0]).as_ref().is_err_and(waits) {
+        return Ok(true); // closed, or greeted
+    }
+    let own = connection.local_addr()?;
+    match sys::sockets(Wanted { serving: None, port: Some(to.port()) }) {
+        Ok(sockets) => Ok(sockets.iter().any(|socket| {
+            socket.protocol == Protocol::Tcp && is(socket.remote, own) && socket.inode != 0
+        })),
+        Err(_) => Ok(true), // nobody can tell
     }
 }
 
