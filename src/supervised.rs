@@ -85,6 +85,8 @@ pub struct Supervised {
 
 #[derive(Debug)]
 struct Shared {
+    /// Known without the server, which may be in use.
+    name: String,
     policy: Supervision,
     server: Mutex<Server>,
     record: Mutex<Record>,
@@ -134,8 +136,8 @@ impl ServerBuilder {
     pub fn supervise(self, policy: Supervision) -> Result<Supervised> {
         let is_over = Arc::default();
         let server = self.called_off_by(&is_over).start()?;
-        let name = server.name().to_owned();
         let shared = Arc::new(Shared {
+            name: server.name().to_owned(),
             policy,
             server: Mutex::new(server),
             record: Mutex::default(),
@@ -144,7 +146,7 @@ impl ServerBuilder {
         });
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new().name("portlease-supervision".to_owned());
-        let thread = thread.spawn(move || for_thread.look_after(&name)).map_err(|error| {
+        let thread = thread.spawn(move || for_thread.look_after()).map_err(|error| {
             Error::io(ErrorKind::Io, "start a thread that looks after a server", error)
         })?;
         Ok(Supervised { shared, thread: Some(thread), started_by: process::id() })
@@ -192,19 +194,22 @@ impl Supervised {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotReady`]: it was not, within `at_most`.
+    /// [`ErrorKind::NotReady`]: it was not, within `at_most`; or, at once, it is not started again any
+    /// more.
     pub fn wait_for_restarts(&self, count: usize, at_most: Duration) -> Result<()> {
         let start = Instant::now();
         let mut record = self.shared.record();
         while record.restarts.len() < count {
             let left = at_most.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                let times = record.restarts.len();
-                drop(record);
-                let name = self.with(|server| server.name().to_owned());
+            if left.is_zero() || record.given_up.is_some() {
+                let (name, times) = (&self.shared.name, record.restarts.len());
+                let why = match &record.given_up {
+                    Some(why) => format!("; it is not started again any more: {why}"),
+                    None => String::new(),
+                };
                 let message = format!(
-                    "server `{name}` was started again {times} times in {:.1} s, and not {count}",
-                    at_most.as_secs_f64()
+                    "server `{name}` was started again {times} times in {:.1} s, and not {count}{why}",
+                    start.elapsed().as_secs_f64()
                 );
                 return Err(Error::new(ErrorKind::NotReady, message));
             }
@@ -246,7 +251,7 @@ impl Drop for Supervised {
 
 impl Shared {
     /// What the thread does.
-    fn look_after(&self, name: &str) {
+    fn look_after(&self) {
         let mut unready_since = None;
         loop {
             let pid = {
@@ -264,7 +269,7 @@ impl Shared {
                 return;
             }
             let Some(why) = self.why(&mut server, &mut unready_since) else { continue };
-            if !self.start_again(name, &mut server, why) {
+            if !self.start_again(&mut server, why) {
                 return;
             }
         }
@@ -294,7 +299,8 @@ impl Shared {
     }
 
     /// Whether it was not too often. That it failed is on record, and a reason for the next time.
-    fn start_again(&self, name: &str, server: &mut Server, why: String) -> bool {
+    fn start_again(&self, server: &mut Server, why: String) -> bool {
+        let name = &self.name;
         let at = SystemTime::now();
         let (times, at_most) = (self.record().restarts.len(), self.policy.restarts);
         if times >= at_most {

@@ -90,7 +90,8 @@ fn after_so_many_times_it_is_left_as_it_is() {
         supervised.wait_for_restarts(times, DEADLINE).unwrap();
     }
     kill(&supervised);
-    eventually("it is given up", || supervised.gave_up().is_some());
+    let error = supervised.wait_for_restarts(3, DEADLINE).unwrap_err().to_string();
+    assert!(error.contains("and not 3; it is not started again any more: it ended"), "{error}");
     assert!(supervised.gave_up().unwrap().starts_with("it ended (signal: 9"));
     restarted(&supervised, &["it ended (signal: 9"; 2]);
     assert!(supervised.with(Server::try_wait).unwrap().is_some());
@@ -131,6 +132,12 @@ fn a_stop_calls_a_restart_off() {
         kill(&supervised);
         let lives = || fs::read_to_string(dir.join("lives")).unwrap().lines().count();
         eventually("it is started again", || lives() == 2);
+        // Who waits has a bound of his own.
+        let (supervised, waited) = support::bounded(move || {
+            let waited = supervised.wait_for_restarts(1, Duration::from_millis(20));
+            (supervised, waited.unwrap_err().to_string())
+        });
+        assert!(waited.starts_with("server `sh` was started again 0 times in "), "{waited}");
         let ended = support::bounded(move || match stops {
             true => supervised.stop().is_err(), // its restart failed
             false => {
