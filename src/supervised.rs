@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, ServerBuilder, Stopped, say};
 use crate::sys;
 
+/// A pause is cut to what the clock can express.
+const MAX_PAUSE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// When a server is started again, and how often; for [`ServerBuilder::supervise`].
 #[derive(Clone, Debug)]
 #[must_use = "it says when a server is started again; give it to `ServerBuilder::supervise`"]
@@ -36,7 +39,7 @@ impl Supervision {
     /// How often is looked whether what [`Ready`](crate::Ready) asks for still holds, but for lines in the
     /// output. The default is each second. That the server has died is seen at once.
     pub fn check_every(mut self, pause: Duration) -> Self {
-        self.check_every = pause.max(Duration::from_millis(1));
+        self.check_every = pause.clamp(Duration::from_millis(1), MAX_PAUSE);
         self
     }
 
@@ -185,7 +188,7 @@ impl Supervised {
         self.shared.record().restarts.clone()
     }
 
-    /// Why it was not started again, if it was so often already.
+    /// Why it is not started again any more: it was so often already, or a closure of its own panicked.
     pub fn gave_up(&self) -> Option<String> {
         self.shared.record().given_up.clone()
     }
@@ -249,9 +252,22 @@ impl Drop for Supervised {
     }
 }
 
+/// Gives the server up if the thread panics, in a check of the test's own for instance: else those who
+/// wait for it would not know.
+struct GiveUp<'a>(&'a Shared);
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.give_up("the thread that looks after it panicked".to_owned());
+        }
+    }
+}
+
 impl Shared {
     /// What the thread does.
     fn look_after(&self) {
+        let _if_it_panics = GiveUp(self);
         let mut unready_since = None;
         loop {
             let pid = {
@@ -305,8 +321,7 @@ impl Shared {
         let (times, at_most) = (self.record().restarts.len(), self.policy.restarts);
         if times >= at_most {
             say(&format!("server `{name}` is not started again after {times} times: {why}"));
-            self.record().given_up = Some(why);
-            self.changed.notify_all();
+            self.give_up(why);
             return false;
         }
         say(&format!("server `{name}` is started again ({} of {at_most}): {why}", times + 1));
@@ -314,6 +329,11 @@ impl Shared {
         self.record().restarts.push(Restart { at, why, error });
         self.changed.notify_all();
         true
+    }
+
+    fn give_up(&self, why: String) {
+        self.record().given_up = Some(why);
+        self.changed.notify_all();
     }
 
     fn server(&self) -> MutexGuard<'_, Server> {

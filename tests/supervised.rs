@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use portlease::{ErrorKind, Ready, Server, ServerBuilder, Signal, Supervised, Supervision};
@@ -165,4 +166,24 @@ fn who_is_in_use_is_not_started_again() {
         assert_eq!(supervised.restarts().len(), 0);
     });
     restarted(&supervised, &["it ended (signal: 9"]);
+}
+
+/// Whether a pause is as long as can be, or a check is at fault, nobody waits for a restart in vain.
+#[test]
+fn a_policy_without_looks_and_a_check_that_panics() {
+    let supervised =
+        serves().supervise(Supervision::restarts(1).check_every(Duration::MAX)).unwrap();
+    kill(&supervised);
+    restarted(&supervised, &["it ended (signal: 9"]);
+
+    let checks = AtomicU32::new(0);
+    let second_panics = move |_: &portlease::Ports| match checks.fetch_add(1, Ordering::Relaxed) {
+        0 => true,
+        _ => panic!("on purpose"),
+    };
+    let checked = serves().ready(Ready::when("it is well", second_panics));
+    let supervised = checked.supervise(policy(1)).unwrap();
+    let error = supervised.wait_for_restarts(1, DEADLINE).unwrap_err().to_string();
+    assert!(error.contains("any more: the thread that looks after it panicked"), "{error}");
+    assert_eq!(who_answers(supervised.addr()), supervised.pid());
 }
