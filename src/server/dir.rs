@@ -33,11 +33,16 @@ struct State {
 
 impl Dir {
     pub(super) fn new() -> Dir {
+        Dir::within(&env::temp_dir())
+    }
+
+    fn within(temp: &Path) -> Dir {
         let made_by = process::id();
         let random = RandomState::new().hash_one(made_by);
-        let temp = env::temp_dir();
+        // The watchdog works in another directory. None is absolute if it is empty: `TMPDIR=`.
+        let temp = path::absolute(temp).unwrap_or_else(|_| PathBuf::from("/tmp"));
         // Short, since a socket's path has room for a hundred bytes.
-        let path = path::absolute(&temp).unwrap_or(temp).join(format!("portlease.{random:016x}"));
+        let path = temp.join(format!("portlease.{random:016x}"));
         Dir { path, state: Mutex::default(), made_by }
     }
 
@@ -62,6 +67,7 @@ impl Dir {
         let file = self.path().join(name);
         let is_inside = name.components().all(|part| matches!(part, Component::Normal(_)));
         let written = match file.parent() {
+            _ if self.state().is_over => Err(io::Error::other("its server is gone")),
             Some(parent) if is_inside => {
                 fs::create_dir_all(parent).and_then(|()| fs::write(&file, contents))
             }
@@ -139,6 +145,17 @@ mod tests {
         dir.end();
         dir.remove();
         assert!(!dir.path().exists(), "it is over");
+        dir.write(Path::new("etc/a.conf"), b"a");
+        assert!(!dir.path().exists(), "nobody would remove it");
+    }
+
+    #[test]
+    fn its_name_is_absolute() {
+        for (temp, expected) in [("/a", "/a"), ("", "/tmp")] {
+            let dir = Dir::within(Path::new(temp));
+            assert_eq!(dir.name().parent(), Some(Path::new(expected)), "{temp:?}");
+        }
+        assert!(Dir::within(Path::new("a")).name().is_absolute());
     }
 
     #[test]
