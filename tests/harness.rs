@@ -192,6 +192,17 @@ fn killed_at_any_moment_of_the_stop() {
     killed_at_any_moment(way, kills() / 5, begin, ["stopping", "stopped"]);
 }
 
+/// Between the two servers, too.
+#[test]
+fn killed_at_any_moment_of_a_restart() {
+    let begin = |harness: &mut Harness| {
+        harness.serving();
+        harness.child.go();
+    };
+    let way = ("polite", "restart");
+    killed_at_any_moment(way, kills() / 2, begin, ["restarting", "restarted"]);
+}
+
 /// How it ends, what makes it, what is done to it once the server was asked to end, and its status.
 #[test]
 fn whatever_ends_the_harness_ends_its_server() {

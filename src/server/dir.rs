@@ -7,7 +7,9 @@ use std::io;
 use std::path::{self, Component, Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
@@ -29,6 +31,8 @@ struct State {
     /// What failed first. Who asks for the path is a closure that returns a command, so the start
     /// says it.
     problem: Option<Error>,
+    /// Removes it if this process is killed between two starts.
+    keeper: Option<Watchdog>,
 }
 
 impl Dir {
@@ -96,16 +100,30 @@ impl Dir {
         self.state().is_over = true;
     }
 
-    /// Removes it with all that is in it, if the server is not started again.
+    /// The server's watchdog is there: it removes the directory from now on, if this process is killed.
+    pub(super) fn is_watched(&self) {
+        Watchdog::dismiss(self.state().keeper.take());
+    }
+
+    /// The server's watchdog goes. Removes the directory with all that is in it; if the server may be
+    /// started again, another watchdog keeps it until then.
     pub(super) fn remove(&self) {
         let mut state = self.state();
-        if !state.is_over || self.made_by != process::id() {
+        if self.made_by != process::id() {
+            return;
+        }
+        if !state.is_over {
+            if state.is_made && state.keeper.is_none() {
+                let keeper = Watchdog::spawn(Vec::new(), Duration::ZERO, &self.path);
+                state.keeper = keeper.ok().flatten(); // else it stays, as that of a crash
+            }
             return;
         }
         if std::mem::take(&mut state.is_made) {
             // What may fail: files of another user. They stay, as they would without us.
             let _ = fs::remove_dir_all(&self.path);
         }
+        Watchdog::dismiss(state.keeper.take());
     }
 
     /// Leaves it to the watchdog.

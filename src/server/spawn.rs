@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
+use super::dir::Dir;
 use super::escape::Trail;
 use super::inherit::{self, Inheritance};
 use super::output::Output;
@@ -29,7 +30,9 @@ impl Running {
             config.dir.forget(path); // that of the last start
         }
         // Before the closure is called, which may ask for the directory.
-        let mut watchdog = Unused(watchdog(config, leases)?);
+        let watchdog = watchdog(config, leases)?;
+        config.dir.is_watched();
+        let mut idle = Idle { watchdog, dir: Arc::clone(&config.dir) };
         let mut inheritance = Inheritance::new(config, &ports);
         let Config { launch, name, variables, named, stop_signal, pipe_stdin, dir, .. } = config;
         let is_the_same = launch.is_the_same();
@@ -45,7 +48,7 @@ impl Running {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let stop_signal = stop_signal.unwrap_or(stop::usual_signal(&program));
         let trail = Trail { port: ports.main, program, ..Trail::default() };
-        let process = Process::spawn(&mut command, watchdog.take(), stop_signal, trail)
+        let process = Process::spawn(&mut command, &mut idle.watchdog, stop_signal, trail)
             .map_err(|error| failure::cannot_spawn(&name, &command, error))?;
         drop(inherited);
         if is_the_same {
@@ -66,18 +69,18 @@ impl Running {
     }
 }
 
-/// A watchdog that has nothing to watch over yet: an error, or a panic of the closure, ends it.
-struct Unused(Option<Watchdog>);
-
-impl Unused {
-    fn take(&mut self) -> Option<Watchdog> {
-        self.0.take()
-    }
+/// One that has no server yet. If there comes none, by a panic of the closure too, it is reaped.
+struct Idle {
+    watchdog: Option<Watchdog>,
+    dir: Arc<Dir>,
 }
 
-impl Drop for Unused {
+impl Drop for Idle {
     fn drop(&mut self) {
-        Watchdog::dismiss(self.0.take());
+        if let Some(watchdog) = self.watchdog.take() {
+            self.dir.remove();
+            Watchdog::dismiss(Some(watchdog));
+        }
     }
 }
 

@@ -446,13 +446,19 @@ fn harness(way: &str, fate: &str) {
     if way == "briefly stubborn" {
         builder = builder.stop_grace(Duration::from_millis(100));
     }
-    let server = builder.start().unwrap();
+    let mut server = builder.start().unwrap();
     say(format_args!("serving {} {} {}", process::id(), server.pid(), server.port()));
     if fate == "sleep" {
         sleep_for_ever();
     }
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
     match fate {
+        "restart" => {
+            say("restarting");
+            server.restart().unwrap();
+            say("restarted");
+            sleep_for_ever();
+        }
         "stop" => {
             say("stopping");
             server.stop().unwrap();
