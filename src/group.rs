@@ -1,7 +1,7 @@
 //! Servers that need each other: started in order, stopped in reverse.
 //!
 //! A server is added after those that it needs, so there are no circles to be found.
-
+//!
 //! What is started when: `plan`; how: `start`.
 
 mod plan;
@@ -9,8 +9,10 @@ mod start;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::resume_unwind;
 
 use self::plan::Plan;
+use self::start::Failed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, ServerBuilder, Stopped};
 
@@ -121,6 +123,8 @@ impl<'a> GroupBuilder<'a> {
     /// [`Group::stop`] does. The error names the one that failed first, and is of its kind; see
     /// [`ServerBuilder::start`].
     ///
+    /// If a closure panics, all are stopped as well, and the panic goes on here.
+    ///
     /// [`ErrorKind::InvalidInput`], before any is started: two have the same name, or one needs another
     /// that was not added before it.
     pub fn start(self) -> Result<Group> {
@@ -136,10 +140,11 @@ impl<'a> GroupBuilder<'a> {
         let group = Group { members: members.collect() };
         match failed {
             None => Ok(group),
-            Some(error) => Err(match group.stop() {
+            Some(Failed::Error(error)) => Err(match group.stop() {
                 Ok(_) => error,
                 Err(left) => error.and_then(left),
             }),
+            Some(Failed::Panic(panic)) => resume_unwind(panic), // drops the group
         }
     }
 }

@@ -103,19 +103,26 @@ fn if_one_fails_the_others_are_stopped_and_it_is_named() {
 }
 
 #[test]
-fn a_panic_while_one_is_made_leaves_none() {
-    let mark = unique_mark();
-    let made = catch_unwind(AssertUnwindSafe(|| {
-        let mut command = child_command(&["serve"]);
+fn a_panic_while_one_is_made_stops_the_others_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mark) = (dir.path().join("log"), unique_mark());
+    let logs = |name| {
+        let mut command = logs(name, &log);
         command.env(MARK, &mark);
+        Ok(Server::builder(command).env_port("PORT"))
+    };
+    let made = catch_unwind(AssertUnwindSafe(|| {
         Group::builder()
-            .server("db", &[], |_| Ok(Server::builder(command).env_port("PORT")))
-            .server("api", &["db"], |_| panic!("on purpose"))
-            .server("page", &["api"], |_| panic!("it is made without what it needs"))
+            .server("db", &[], |_| logs("db"))
+            .server("api", &["db"], |_| logs("api"))
+            .server("page", &["api"], |_| panic!("on purpose"))
+            .server("last", &["page"], |_| panic!("it is made without what it needs"))
             .start()
     }));
-    made.expect_err("a panic");
+    let panic = made.expect_err("a panic");
+    assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
     assert_eq!(processes_with(MARK, &mark), []);
+    assert_eq!(fs::read_to_string(log).unwrap(), "+db\n+api\n-api\n-db\n");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Starts what can be started, each on a thread of its own, until all are up or one failed.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,9 +18,15 @@ struct Starts<'a> {
     names: &'a [String],
     plan: &'a Plan,
     servers: Vec<OnceLock<Server>>,
-    /// The first error.
-    failed: Mutex<Option<Error>>,
+    /// What failed first.
+    failed: Mutex<Option<Failed>>,
     called_off: Arc<AtomicBool>,
+}
+
+pub(super) enum Failed {
+    Error(Error),
+    /// Of a closure, with what it panicked with.
+    Panic(Box<dyn Any + Send>),
 }
 
 /// The servers that are up, each in its place, and what failed first, if something did: then some may be
@@ -27,7 +35,7 @@ pub(super) fn all(
     names: &[String],
     makes: Vec<Box<Make<'_>>>,
     plan: &Plan,
-) -> (Vec<Option<Server>>, Option<Error>) {
+) -> (Vec<Option<Server>>, Option<Failed>) {
     let starts = Starts {
         names,
         plan,
@@ -47,16 +55,18 @@ pub(super) fn all(
                 waiting.drain(..).partition(|&(place, _)| starts.can_be_started(place));
             waiting = rest;
             for (place, make) in ready {
-                let ended = Ended { sender: sender.clone(), called_off: &starts.called_off };
+                let ended = Ended(sender.clone());
                 let starts = &starts;
                 let start = move || {
                     let _ended = ended;
-                    starts.start(place, make);
+                    // Others may run, and are to be stopped in their order, before it goes on.
+                    let started = catch_unwind(AssertUnwindSafe(|| starts.start(place, make)));
+                    started.unwrap_or_else(|panic| starts.fail(Failed::Panic(panic)));
                 };
                 running += 1; // if it is not spawned, it is dropped, and tells of its end too
                 if let Err(error) = thread::Builder::new().spawn_scoped(scope, start) {
                     let doing = "start a thread for a server of the group";
-                    starts.fail(Error::io(ErrorKind::Io, doing, error));
+                    starts.fail(Failed::Error(Error::io(ErrorKind::Io, doing, error)));
                 }
             }
             if running == 0 || ended.recv().is_err() {
@@ -78,9 +88,9 @@ impl Starts<'_> {
         let name = &self.names[place];
         match self.try_start(name, place, make) {
             Ok(server) => _ = self.servers[place].set(server),
-            Err(error) => self.fail(error.within(format_args!(
+            Err(error) => self.fail(Failed::Error(error.within(format_args!(
                 "server `{name}` of the group failed to start, and the others are stopped"
-            ))),
+            )))),
         }
     }
 
@@ -93,9 +103,9 @@ impl Starts<'_> {
         builder.name_or(name).called_off_by(&self.called_off).start()
     }
 
-    fn fail(&self, error: Error) {
+    fn fail(&self, what: Failed) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get_or_insert(error);
+        failed.get_or_insert(what);
         self.called_off.store(true, Ordering::Relaxed);
     }
 
@@ -104,17 +114,11 @@ impl Starts<'_> {
     }
 }
 
-/// Tells that a thread has ended, by a panic too, which calls the others off.
-struct Ended<'a> {
-    sender: Sender<()>,
-    called_off: &'a AtomicBool,
-}
+/// Tells that a thread has ended, or was not started.
+struct Ended(Sender<()>);
 
-impl Drop for Ended<'_> {
+impl Drop for Ended {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.called_off.store(true, Ordering::Relaxed);
-        }
-        let _ = self.sender.send(());
+        let _ = self.0.send(());
     }
 }
