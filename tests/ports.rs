@@ -5,6 +5,7 @@ mod support;
 use std::io;
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
@@ -386,6 +387,24 @@ fn who_inherits_a_socket_is_asked_for_more_than_a_connection() {
     let builder = Server::builder(shell("exec \"$0\" serve-inherited <&3"));
     let builder = builder.inherit_port().ready(Ready::http("/")).start_timeout(DEADLINE);
     let server = builder.start().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
+}
+
+/// As a child of another thread has one, between fork and exec.
+#[test]
+fn a_copy_of_the_last_socket_for_a_moment_does_no_harm() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let mut copy = Some(lease.bind().unwrap());
+    let server = Server::with(move |_| {
+        let copy = copy.take();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            drop(copy);
+        });
+        shell("exec \"$0\" serve-inherited <&3")
+    });
+    let server = server.lease(lease).inherit_port().start().unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
 }
 

@@ -5,7 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::failure;
@@ -90,7 +91,7 @@ impl Inheritance {
         }
         let sockets = self.ports.iter().map(|&(_, port)| {
             let addr = SocketAddr::new(ports.host, port);
-            let listener = TcpListener::bind(addr).map(OwnedFd::from);
+            let listener = listen(addr).map(OwnedFd::from);
             listener.map_err(|error| failure::cannot_listen(name, addr, error))
         });
         let sockets = sockets.collect::<Result<Vec<OwnedFd>>>()?;
@@ -113,6 +114,21 @@ impl Inheritance {
     /// What stays in the command for its next start.
     pub(super) fn keep(self) -> Option<Heirloom> {
         self.heirloom
+    }
+}
+
+/// Listens, if not at once, then within a second: copies of the socket of the last start may be in
+/// children of other threads, between fork and exec.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    const AT_MOST: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(addr) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < AT_MOST => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
     }
 }
 
