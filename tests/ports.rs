@@ -56,6 +56,10 @@ fn a_form_of_its_own() {
     check(chooses(1, "stdout", "~{0}").report_port_where(own));
     // By then, no other form counts.
     check(chooses(2, "stdout", "PORT={1}\n~{0}").report_port_where(own));
+    // Its output is read on.
+    let panics = chooses(1, "stdout", "first\nsecond").report_port_where(|_| panic!("on purpose"));
+    let server = panics.start().unwrap();
+    server.wait_for_line("second", DEADLINE).unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -112,7 +113,9 @@ impl Reader {
         match &self.own {
             None => self.reports.add(line),
             Some(Own(port)) => {
-                if let Some(port) = port(line.trim_end()).filter(|&port| port != 0) {
+                // A panic, which has been printed by then, would end the thread that reads the output.
+                let port = catch_unwind(AssertUnwindSafe(|| port(line.trim_end()))).unwrap_or(None);
+                if let Some(port) = port.filter(|&port| port != 0) {
                     self.reports.insert(Report { rank: Rank::Variable, name: None, port }, line);
                 }
             }
