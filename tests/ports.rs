@@ -424,6 +424,9 @@ fn a_socket_that_cannot_be_inherited() {
     let expected =
         format!("listen on {addr} for server `test-child`: somebody listens there already");
     assert!(error.to_string().contains(&expected), "{error}");
+    let binds = Server::builder(child_command(&["serve"])).inherit_port().env_port("PORT");
+    let error = binds.start().unwrap_err().to_string();
+    assert!(error.contains("the socket that it inherited listens there"), "{error}");
     let udp = Server::builder(child_command(&["sleep"])).inherit_port().udp();
     assert_eq!(udp.start().unwrap_err().kind(), ErrorKind::InvalidInput);
     let name = Server::builder(child_command(&["sleep"])).inherit_port().inherit_port_named("a:b");

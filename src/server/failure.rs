@@ -89,13 +89,19 @@ pub(super) fn says_in_use(output: Option<&str>) -> bool {
 }
 
 /// It ended, with this `output`, before it was ready.
-pub(super) fn exited(name: &str, port: u16, end: End, output: &str) -> Error {
+pub(super) fn exited(name: &str, port: u16, inherits: bool, end: End, output: &str) -> Error {
     let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-    let hint = if port != 0 && says_in_use(Some(output)) {
-        "; if it is the port that is in use: somebody may have bound it who did not lease it; let the \
-         server bind port 0, and use `report_port()`"
-    } else {
-        ""
+    let hint = match port != 0 && says_in_use(Some(output)) {
+        true if inherits => {
+            "; if it is the port that is in use: the socket that it inherited listens there; let it take \
+             that one, descriptor 3, instead of binding the port itself, or use `env_port` instead of \
+             `inherit_port`"
+        }
+        true => {
+            "; if it is the port that is in use: somebody may have bound it who did not lease it; let the \
+             server bind port 0, and use `report_port()`"
+        }
+        false => "",
     };
     let on_port = on_port(port);
     let message = format!("server `{name}` ended before it was ready{on_port} ({how}){hint}");

@@ -125,7 +125,10 @@ impl Server {
 
     /// Whether a server may have ended because of the hold on its port.
     fn may_be_kept_out(&self, error: &Error) -> bool {
-        let is_held = self.config.handoff == Handoff::Hold && !self.leases.is_empty();
+        // The socket that a server inherits is in its way, and nobody's any more when it has ended.
+        let is_held = self.config.handoff == Handoff::Hold
+            && !self.leases.is_empty()
+            && !self.config.inherits();
         let says_so = error.kind() == ErrorKind::Exited && failure::says_in_use(error.output());
         let is_free = |port| {
             let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();

@@ -57,7 +57,7 @@ impl Running {
         loop {
             let seen = self.output.progress();
             if let Some(end) = self.process.end() {
-                return Err(self.ended(end));
+                return Err(self.ended(config, end));
             }
             let before = start.elapsed();
             let chosen = self.look_for_port(config, &mut chooser, before);
@@ -66,7 +66,7 @@ impl Running {
                     self.reports = self.said(config);
                     self.output.read_reports(None);
                     // A daemon's first process may have ended meanwhile.
-                    return self.process.end().map_or(Ok(()), |end| Err(self.ended(end)));
+                    return self.process.end().map_or(Ok(()), |end| Err(self.ended(config, end)));
                 }
                 Err(missing) => missing,
             };
@@ -271,7 +271,7 @@ impl Running {
 
     /// The child has ended before it was ready. What it left behind is stopped by whoever gets this
     /// error.
-    fn ended(&mut self, end: End) -> Error {
+    fn ended(&mut self, config: &Config, end: End) -> Error {
         let deadline = Instant::now() + LAST_LINES;
         let may_be_daemon = end.status.is_some_and(|status| status.success());
         let step = if may_be_daemon { MAX_PAUSE } else { LAST_LINES };
@@ -294,7 +294,8 @@ impl Running {
                 break;
             }
         }
-        failure::exited(&self.name, self.ports.main, end, &self.output.tail())
+        let inherits = config.inherits();
+        failure::exited(&self.name, self.ports.main, inherits, end, &self.output.tail())
     }
 }
 
