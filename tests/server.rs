@@ -259,6 +259,16 @@ fn what_makes_no_sense_is_said() {
         let error = Server::builder(child_command(&["serve"])).env_port(name).start().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
+    let serves = || Server::builder(child_command(&["serve"])).env_port("PORT").port("a");
+    let fails = |builder: ServerBuilder, text: &str| {
+        let error = builder.start_timeout(Duration::ZERO).start().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, text));
+    };
+    fails(serves().port("a"), "two ports of the server have the name `a`");
+    let main = serves().env_port_named("b", "PORT");
+    fails(main, "two ports are told by the variable `PORT`");
+    let twice = serves().env_port_named("b", "B").env_port_named("c", "B");
+    fails(twice, "two ports are told by the variable `B`");
     let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
     assert_eq!(both.start().unwrap_err().kind(), ErrorKind::InvalidInput);
 }

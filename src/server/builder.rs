@@ -287,7 +287,8 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
-    ///   gets its port, or two things say different; or the variable's name cannot be one.
+    ///   gets its port, or two things say different; or the variable's name cannot be one; or two ports
+    ///   have one name, or one variable.
     /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
     ///   executed.
     /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,

@@ -108,15 +108,24 @@ impl Config {
             Told::Variable(variable) => Some(variable),
             Told::Socket | Told::Closure => None,
         });
-        for variable in self.variables.iter().chain(named) {
+        for variable in self.variables.iter().chain(named.clone()) {
             if variable.is_empty() || variable.contains(['=', '\0']) {
                 let message = format!("{variable:?}: no environment variable can have that name");
                 return Err(invalid(message));
             }
         }
-        for Named { name, .. } in &self.named {
+        for (place, variable) in named.clone().enumerate() {
+            let before = named.clone().take(place);
+            if self.variables.iter().chain(before).any(|other| other == variable) {
+                return Err(invalid(format!("two ports are told by the variable `{variable}`")));
+            }
+        }
+        for (place, Named { name, .. }) in self.named.iter().enumerate() {
             if name.is_empty() || name.contains([':', '\0']) {
                 return Err(invalid(format!("{name:?}: no port can have that name")));
+            }
+            if self.named[..place].iter().any(|other| other.name == *name) {
+                return Err(invalid(format!("two ports of the server have the name `{name}`")));
             }
         }
         if self.inherits() && self.transport != Transport::Tcp {
