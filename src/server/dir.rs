@@ -1,9 +1,10 @@
 //! A directory that lives as long as its server: for its configuration, its data, its sockets.
 
 use std::env;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{self, Component, Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -121,7 +122,10 @@ impl Dir {
         }
         if std::mem::take(&mut state.is_made) {
             // What may fail: files of another user. They stay, as they would without us.
-            let _ = fs::remove_dir_all(&self.path);
+            if fs::remove_dir_all(&self.path).is_err() {
+                open_all(&self.path);
+                let _ = fs::remove_dir_all(&self.path);
+            }
         }
         Watchdog::dismiss(state.keeper.take());
     }
@@ -146,9 +150,43 @@ impl State {
     }
 }
 
+/// Makes directories writable, whose files could not be removed: Go keeps its modules in such ones. No
+/// link is followed.
+fn open_all(dir: &Path) {
+    let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_all(&entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// For root, it always was.
+    #[test]
+    fn what_is_read_only_is_removed() {
+        let remove = |dir: &Dir| dir.remove();
+        let watched = |dir: &Dir| {
+            let watchdog = Watchdog::spawn(Vec::new(), Duration::ZERO, dir.name());
+            let watchdog = watchdog.expect("spawn").expect("a shell");
+            let pid = watchdog.group();
+            drop(watchdog);
+            sys::wait_for_exit(&[pid], Duration::from_secs(60));
+        };
+        for removed in [remove, watched] {
+            let dir = Dir::new();
+            let file = dir.write(Path::new("mod/cache/a.go"), b"a");
+            for inner in file.ancestors().skip(1).take(2) {
+                fs::set_permissions(inner, Permissions::from_mode(0o500)).expect("chmod");
+            }
+            dir.end();
+            removed(&dir);
+            assert!(!dir.path().exists());
+        }
+    }
 
     #[test]
     fn it_is_there_from_the_first_question_to_its_removal() {

@@ -43,7 +43,11 @@ look() {
 
 end() { kill -s KILL -- "$1"; }
 
-tidy() { if [ -d "$dir" ]; then rm -rf -- "$dir"; fi; }
+# Go keeps its modules in directories that are read-only. A link of that name is somebody else's.
+tidy() {
+    if [ ! -d "$dir" ] || [ -h "$dir" ]; then return; fi
+    rm -rf -- "$dir" || { chmod -R u+rwx -- "$dir"; rm -rf -- "$dir"; }
+}
 
 # Sets `now` to the time since the machine was started. Costs no process, as `date` would.
 clock() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
