@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use portlease::Holder;
 use support::{
-    MARK, OwnRegistry, TestChild, child_command, child_path, eventually, lives, nothing_is_left,
-    signal, skip, state, unique_mark, who_answers,
+    MARK, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
+    nothing_is_left, processes_with, signal, skip, stat, state, unique_mark, who_answers,
 };
 
 /// A program that starts a server as a test would: `harness` in `support/child.rs`.
@@ -292,4 +292,26 @@ fn an_orphan_gets_time_to_tidy_up() {
         harness.ends(&serving, "");
         assert!(harness.own.dir.path().join("tidied").exists(), "PATH: {path:?}");
     }
+}
+
+/// `ulimit -u`, or that of a container.
+#[test]
+fn an_orphan_is_ended_where_no_process_can_be_started() {
+    let Some(other) = SomebodyElse::new() else { return }; // root has no such limit
+    let mark = unique_mark();
+    let mut command = other.child_command(&["harness", "stubborn", "sleep"]);
+    command.env("PORTLEASE_DIR", other.home().join("registry")).env("TMPDIR", other.home());
+    command.env(MARK, &mark).stderr(Stdio::null());
+    let mut harness = TestChild::spawn(command);
+    let words = harness.line_after("serving ");
+    let server = words.split(' ').nth(1).unwrap().parse().unwrap();
+    let watchdog = &stat(server).unwrap()[2]; // leads the server's group
+    let mut limit = Command::new("setpriv");
+    limit.args(["--reuid=12345", "--regid=12345", "--clear-groups"]);
+    limit.args(["prlimit", "--nproc=1:1", "--pid", watchdog]);
+    if !limit.output().unwrap().status.success() {
+        return skip("needs prlimit").unwrap_or(());
+    }
+    harness.kill();
+    eventually("nothing of it is left", || processes_with(MARK, &mark).is_empty());
 }

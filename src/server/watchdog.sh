@@ -63,6 +63,9 @@ nap() {
 
 clock || now=0
 
+# Where no process can be started any more (`ulimit -u`, a container's limit), `sleep` ends a dash.
+trap 'kill -s KILL -- 0' EXIT
+
 # `kill -TERM -- -$$` is an error in dash. A stopped process handles a signal only once continued.
 kill -s "$signal" -- 0
 kill -s CONT -- 0
