@@ -158,7 +158,7 @@ impl ServerBuilder {
 
 impl Supervised {
     /// Does something with the server, which is not started again meanwhile. Waits while it is being
-    /// started again; so must not be called within itself.
+    /// started again; so neither this nor another wait of this value can be used in `act`.
     pub fn with<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
         act(&mut self.shared.server())
     }
@@ -285,6 +285,7 @@ impl Shared {
                 return;
             }
             let Some(why) = self.why(&mut server, &mut unready_since) else { continue };
+            unready_since = None;
             if !self.start_again(&mut server, why) {
                 return;
             }
@@ -303,7 +304,6 @@ impl Shared {
             Err(missing) => {
                 let since = unready_since.get_or_insert_with(Instant::now).elapsed();
                 if since >= self.policy.unready_for {
-                    *unready_since = None;
                     let seconds = since.as_secs_f64();
                     return Some(format!(
                         "it was not ready any more for {seconds:.1} s: {missing}"

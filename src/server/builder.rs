@@ -118,8 +118,10 @@ impl ServerBuilder {
     ///
     /// # What this does not guarantee
     ///
-    /// The kernel cannot hold a UDP port: another program that asks for this very number can take it
-    /// before the server does. Other leases do not, and the kernel gives it to nobody by chance.
+    /// - With [`observe_port`](ServerBuilder::observe_port), a socket by which the server only asks others,
+    ///   a name server for instance, counts as its own port as well.
+    /// - The kernel cannot hold a UDP port: another program that asks for this very number can take it
+    ///   before the server does. Other leases do not, and the kernel gives it to nobody by chance.
     pub fn udp(mut self) -> Self {
         self.config.transport = Transport::Udp;
         self

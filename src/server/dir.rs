@@ -70,10 +70,9 @@ impl Dir {
     /// Writes a file in it.
     pub(super) fn write(&self, name: &Path, contents: &[u8]) -> PathBuf {
         let file = self.path().join(name);
-        let is_inside = name.components().all(|part| matches!(part, Component::Normal(_)));
         let written = match file.parent() {
             _ if self.state().is_over => Err(io::Error::other("its server is gone")),
-            Some(parent) if is_inside => {
+            Some(parent) if self.has_inside(name) => {
                 fs::create_dir_all(parent).and_then(|()| fs::write(&file, contents))
             }
             _ => Err(io::Error::other("its name must lead to a file in the server's directory")),
@@ -84,9 +83,15 @@ impl Dir {
 
     /// Removes a file of it, which need not be there.
     pub(super) fn forget(&self, name: &Path) {
-        if name.is_relative() {
+        if self.has_inside(name) {
             let _ = fs::remove_file(self.path.join(name));
         }
+    }
+
+    /// Whether a name leads to something in it.
+    fn has_inside(&self, name: &Path) -> bool {
+        let name = name.strip_prefix(&self.path).unwrap_or(name);
+        name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
     }
 
     /// # Errors
@@ -192,7 +197,8 @@ mod tests {
     fn it_is_there_from_the_first_question_to_its_removal() {
         let dir = Dir::new();
         assert!(!dir.name().exists());
-        let file = dir.write(Path::new("etc/a.conf"), b"a");
+        let file = dir.write(Path::new("./etc/a.conf"), b"");
+        assert_eq!(dir.write(&file, b"a"), file, "by its whole name, too");
         assert_eq!(file, dir.path().join("etc/a.conf"));
         assert_eq!(fs::read(&file).expect("a file"), b"a");
         dir.problem().expect("no problem");
@@ -216,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_file_elsewhere_is_refused() {
-        for name in ["/portlease-elsewhere/x", "../portlease-elsewhere"] {
+        for name in ["/portlease-elsewhere/x", "../portlease-elsewhere", "a/../../b"] {
             let dir = Dir::new();
             let path = dir.write(Path::new(name), b"a");
             assert!(!path.is_file());
