@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use crate::diagnosis::Diagnosis;
 use crate::sys;
 
 /// A result whose error is this crate's.
@@ -34,6 +35,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     port: Option<u16>,
+    diagnosis: Option<Diagnosis>,
     output: Option<String>,
     source: Option<io::Error>,
 }
@@ -69,7 +71,9 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         let message = message.into();
-        Error { inner: Box::new(Inner { kind, message, port: None, output: None, source: None }) }
+        let inner =
+            Inner { kind, message, port: None, diagnosis: None, output: None, source: None };
+        Error { inner: Box::new(inner) }
     }
 
     /// A failed system call: `doing` says what was tried ("lock /tmp/x").
@@ -94,6 +98,12 @@ impl Error {
 
     pub(crate) fn with_port(mut self, port: u16) -> Error {
         self.inner.port = Some(port);
+        self
+    }
+
+    pub(crate) fn with_diagnosis(mut self, diagnosis: Diagnosis) -> Error {
+        self.inner.port = Some(diagnosis.port());
+        self.inner.diagnosis = Some(diagnosis);
         self
     }
 
@@ -125,6 +135,11 @@ impl Error {
         self.inner.port
     }
 
+    /// Who had the port when this happened, where that is the reason.
+    pub fn diagnosis(&self) -> Option<&Diagnosis> {
+        self.inner.diagnosis.as_ref()
+    }
+
     /// The last that the server printed, where it is about a server.
     pub fn output(&self) -> Option<&str> {
         self.inner.output.as_deref()
@@ -134,6 +149,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.inner.message)?;
+        if let Some(diagnosis) = &self.inner.diagnosis {
+            diagnosis.lines().try_for_each(|line| write!(f, "\n  {line}"))?;
+        }
         match self.output().map(str::trim_end) {
             Some("") => f.write_str("\n  it printed nothing"),
             Some(output) => {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use self::builder::LeaseBuilder;
 use self::candidate::Grip;
+use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Binder, Hold};
 use crate::registry::Space;
@@ -161,7 +162,11 @@ impl Lease {
             io::ErrorKind::AddrInUse => (ErrorKind::PortTaken, ": a socket is bound there already"),
             _ => (ErrorKind::Io, ""),
         };
-        Error::io(kind, format_args!("{doing} {}{hint}", self.addr()), error).with_port(self.port)
+        let error = Error::io(kind, format_args!("{doing} {}{hint}", self.addr()), error);
+        match kind {
+            ErrorKind::PortTaken => error.with_diagnosis(diagnose::look(self.port, None)),
+            _ => error.with_port(self.port),
+        }
     }
 
     /// Frees the port, as dropping does, and reports what dropping must swallow.

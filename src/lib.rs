@@ -46,9 +46,13 @@
 )]
 
 mod bound;
+mod cookie;
+mod diagnose;
+mod diagnosis;
 mod error;
 mod group;
 mod hold;
+mod holder;
 mod lease;
 mod range;
 mod registry;
@@ -57,10 +61,13 @@ mod supervised;
 mod sys;
 
 pub use bound::{Bound, bind};
+pub use diagnose::diagnose;
+pub use diagnosis::{Cause, Diagnosis, Owner, Role, Socket, SocketState};
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Group, GroupBuilder, Needs};
+pub use holder::Holder;
 pub use lease::{Lease, LeaseBuilder, lease, leases};
-pub use registry::{Holder, Registry};
+pub use registry::Registry;
 pub use server::{
     Handoff, Line, Orphan, PanicLog, Ports, Ready, Server, ServerBuilder, Stopped, Stream, orphans,
     reap, socket_activated,

@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::OnceCell;
 
-pub use self::record::Holder;
 use self::table::{Marks, Table, Use};
 use crate::error::{Error, ErrorKind, Result};
+use crate::holder::Holder;
 use crate::range::PortSet;
 use crate::sys;
 

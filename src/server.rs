@@ -6,7 +6,8 @@
 //! - Whether it is ready: `starting`, `ready`; whether it is the one who listens: `identity`; which port
 //!   it chose: `choice`.
 //! - What it prints: `output`, `line`, `report`, `panic_log`.
-//! - Its processes: `process`, `watchdog`; which ones these are: `look`, `tree`, `escape`, `cookie`.
+//! - Its processes: `process`, `watchdog`; which ones these are: `look`, `tree`, `escape`; the mark of each
+//!   is in `crate::cookie`.
 //! - How they are ended: `stopping`, with the table `stop`, and `stopped`; those of dead harnesses:
 //!   `orphan`.
 
@@ -14,7 +15,6 @@ mod builder;
 mod choice;
 mod command;
 mod config;
-mod cookie;
 mod daemon;
 mod dir;
 mod escape;

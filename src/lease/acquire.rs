@@ -132,7 +132,7 @@ impl Request {
         }
         let path = taker.space.slot(port);
         let Some(slot) = slot.map_err(|error| cannot("lock", &path, error))? else {
-            return Err(refusal::leased(&self.registry, &taker.space, port, self.wait));
+            return Err(refusal::taken(&self.registry, port, self.wait, false));
         };
         let deadline = end_of(start, self.wait.max(doubt(taker.space.used_lately(port))));
         let mut pause = Duration::from_millis(1);
@@ -144,7 +144,7 @@ impl Request {
             match error.kind() {
                 io::ErrorKind::AddrInUse if Instant::now() < deadline => thread::sleep(pause),
                 io::ErrorKind::AddrInUse => {
-                    return Err(refusal::in_use(&self.registry, port, self.wait));
+                    return Err(refusal::taken(&self.registry, port, self.wait, true));
                 }
                 io::ErrorKind::PermissionDenied => return Err(refusal::excluded(port, error)),
                 _ => return Err(cannot_hold(port, error)),

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::SystemTime;
 
-use crate::registry::Holder;
+use crate::holder::Holder;
 use crate::sys;
 
 /// What does not change while the process lives (but for the working directory, of which the one at

@@ -6,12 +6,14 @@ use std::process;
 use std::time::Duration;
 
 use super::candidate::Outcome;
+use crate::diagnose;
+use crate::diagnosis::Cause;
 use crate::error::{Error, ErrorKind};
+use crate::holder::Holder;
 use crate::range::PortSet;
-use crate::registry::{Holder, Registry, Space, cannot};
-use crate::sys::{self, Protocol, SocketEntry, State, Wanted};
+use crate::registry::{Registry, Space, cannot};
 
-/// How many holders, or listeners, are named.
+/// How many holders are named.
 const NAMED_HOLDERS: usize = 3;
 
 /// Why the candidates of a walk through a range were not taken.
@@ -107,54 +109,17 @@ fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)>
     holders
 }
 
-/// An exact port that is leased.
-pub(super) fn leased(registry: &Registry, space: &Space, port: u16, waited: Duration) -> Error {
-    let holder = space.holder(port);
-    let own = if is_this_process(&holder) { "this very process, " } else { "" };
-    taken(registry, port, waited, &format!("leased by {own}{holder}"))
-}
-
-/// An exact port whose slot is ours, and whose bind the kernel refuses.
-pub(super) fn in_use(registry: &Registry, port: u16, waited: Duration) -> Error {
-    let mut by = "in use by a program that did not lease it from this registry".to_owned();
-    let sockets = sys::sockets(Wanted { serving: None, port: Some(port) });
-    let mut sockets = sockets.unwrap_or_default();
-    sockets.sort_by_key(|socket| socket.state != State::Listen);
-    let seen: Vec<_> = sockets.iter().take(NAMED_HOLDERS).map(describe).collect();
-    by.push_str(&match seen.is_empty() {
-        true => {
-            "; no socket on it is to be seen, so it is bound by one who does not listen".to_owned()
-        }
-        false => format!(": {}", seen.join(", ")),
-    });
-    taken(registry, port, waited, &by)
-}
-
-fn describe(socket: &SocketEntry) -> String {
-    let SocketEntry { local, remote, uid, .. } = socket;
-    match socket.state {
-        State::Listen => format!("uid {uid} listens on {local}"),
-        State::Bound => format!(
-            "uid {uid} has bound {local} ({}), and does not listen",
-            match socket.protocol {
-                Protocol::Tcp => "TCP",
-                Protocol::Udp => "UDP",
-            }
-        ),
-        State::Connected => format!("uid {uid} has a connection from {local} to {remote}"),
-        State::TimeWait => format!("a connection from {local} to {remote} is in TIME_WAIT"),
-    }
-}
-
-fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {
-    let mut message = format!("failed to lease port {port}: it is {by}");
-    if waited.is_zero() {
-        message.push_str("\n  wait for it with `LeaseBuilder::wait`, or let any port be chosen");
-    } else {
-        message.push_str(&format!(
-            "\n  waited {:.1} s for it; wait longer, or end who has it",
-            waited.as_secs_f64()
-        ));
+/// An exact port that is leased, or, if its slot is `ours`, whose bind the kernel refuses.
+pub(super) fn taken(registry: &Registry, port: u16, waited: Duration, ours: bool) -> Error {
+    let diagnosis = diagnose::look(port, Some(registry).filter(|_| !ours));
+    let is = match diagnosis.cause() {
+        Cause::Free => "in use a moment ago, and is free now".to_owned(),
+        _ if ours => format!("{}, and not leased from this registry", diagnosis.summary()),
+        _ => diagnosis.summary(),
+    };
+    let mut message = format!("failed to lease port {port}: it is {is}");
+    if !waited.is_zero() {
+        message.push_str(&format!("; waited {:.1} s for it", waited.as_secs_f64()));
         let held = registry.list().unwrap_or_default();
         let others = held.iter().filter(|holder| is_this_process(holder) && holder.port() != port);
         let others: Vec<_> = others.map(|holder| holder.port().to_string()).collect();
@@ -166,7 +131,7 @@ fn taken(registry: &Registry, port: u16, waited: Duration, by: &str) -> Error {
             ));
         }
     }
-    Error::new(ErrorKind::PortTaken, message).with_port(port)
+    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis)
 }
 
 fn is_this_process(holder: &Holder) -> bool {

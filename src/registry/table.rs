@@ -16,7 +16,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::record::{self, Holder};
+use super::record;
+use crate::holder::Holder;
 use crate::sys;
 
 /// How long a released port is left alone, if any other is free: in milliseconds.
@@ -83,7 +84,7 @@ impl Table {
 
     /// Notes who took `port`. Called by who has its slot.
     pub(super) fn took(&self, port: u16, holder: &Holder) {
-        self.write(&holder.encode(), record_offset(port));
+        self.write(&record::encode(holder), record_offset(port));
         self.write(&taken_mark(now()).to_le_bytes(), mark_offset(port));
     }
 
@@ -97,7 +98,7 @@ impl Table {
         let mut bytes = [0; record::SIZE];
         let read = self.read(&mut bytes, record_offset(port));
         let taken = self.marks((port, port)).of(port) == Use::Taken;
-        Holder::decode(port, &bytes[..read]).filter(|_| taken)
+        record::decode(port, &bytes[..read]).filter(|_| taken)
     }
 
     /// Whether `port` was taken or released within the cool-down.

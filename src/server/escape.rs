@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::process;
 
-use super::cookie::Cookie;
 use super::look::Look;
+use crate::cookie::Cookie;
 use crate::sys::{self, ProcessId, Protocol};
 
 /// By what a process of one start of a server can be known.

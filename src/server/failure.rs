@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::daemon;
 use super::process::{End, described};
+use crate::diagnose;
+use crate::diagnosis::{Diagnosis, Owner, Role, Socket, SocketState};
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, ProcessEntry, Protocol};
 
@@ -37,7 +39,11 @@ pub(super) fn cannot_listen(name: &str, addr: SocketAddr, error: io::Error) -> E
         _ => (ErrorKind::Io, ""),
     };
     let doing = format_args!("listen on {addr} for server `{name}`{hint}");
-    Error::io(kind, doing, error).with_port(addr.port())
+    let error = Error::io(kind, doing, error);
+    match kind {
+        ErrorKind::PortTaken => error.with_diagnosis(diagnose::look(addr.port(), None)),
+        _ => error.with_port(addr.port()),
+    }
 }
 
 /// What is missing of a server that inherits its socket.
@@ -185,10 +191,10 @@ pub(super) fn ambiguous(name: &str, why: &str) -> Error {
 pub(super) fn stranger(name: &str, port: u16, who: &str) -> Error {
     let message = format!(
         "server `{name}` was started, but another listens where its clients will connect: process \
-         {who}, which is not of this server; end that one, or let another port be leased; if it serves \
-         the port for the server, as a proxy does, use `Ready::connects()`"
+         {who}, which is not of this server; if it serves the port for the server, as a proxy does, use \
+         `Ready::connects()`"
     );
-    of_port(ErrorKind::PortTaken, message, port)
+    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnose::look(port, None))
 }
 
 /// Somebody did not want it any more.
@@ -200,7 +206,24 @@ pub(super) fn called_off(name: &str, port: u16) -> Error {
 pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str) -> Error {
     let seconds = timeout.as_secs_f64();
     let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
-    of_port(ErrorKind::NotReady, message, port)
+    let error = of_port(ErrorKind::NotReady, message, port);
+    match others_on(port) {
+        Some(diagnosis) => error.with_diagnosis(diagnosis),
+        None => error,
+    }
+}
+
+/// Who else is on the port of a server of ours, if somebody is, or may be.
+fn others_on(port: u16) -> Option<Diagnosis> {
+    let diagnosis = Some(port).filter(|&port| port != 0).map(|port| diagnose::look(port, None))?;
+    let ours = |owner: &Owner| match owner.role() {
+        Role::Ourselves => true,
+        Role::Server { harness } => *harness == std::process::id(),
+        _ => false,
+    };
+    let is_others = |it: &Socket| !it.is_hold() && !it.owners().iter().any(ours);
+    let in_the_way = |it: &Socket| is_others(it) && it.state() != SocketState::TimeWait;
+    diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
 }
 
 /// `processes` would not go.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 
-use super::cookie::Cookie;
+use crate::cookie::Cookie;
 use crate::sys::{self, ProcessEntry, ProcessId};
 
 #[derive(Debug)]

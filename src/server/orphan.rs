@@ -6,10 +6,10 @@ use std::io;
 use std::process;
 use std::time::{Duration, Instant};
 
-use super::cookie::{Cookie, World};
 use super::process::described;
 use super::stop::{self, LOOK_AGAIN, Rest, Sent, Step};
 use super::tree;
+use crate::cookie::{Cookie, World};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 

@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, ExitStatus};
 
-use super::cookie::{self, Cookie};
 use super::escape::{self, Trail};
 use super::look::Look;
 use super::tree;
 use super::watchdog::Watchdog;
+use crate::cookie::{self, Cookie};
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
 
 /// How many processes are named in an error.

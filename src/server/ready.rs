@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::cookie::{self, Cookie};
 use super::output::Output;
 use super::ports::Ports;
+use crate::cookie::{self, Cookie};
 use crate::sys::{self, Signal};
 
 /// How long one attempt at a connection, or one command, may take.

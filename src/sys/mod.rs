@@ -1,7 +1,7 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
 //! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it. The others are what only Linux can tell: of sockets (`sockets`, by
-//! `diag` or `proc_net`), of processes (`process`, `pidfd`), of the machine (`linux`). This is the
+//! `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`), of the machine (`linux`). This is the
 //! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
 
@@ -11,6 +11,7 @@ compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to
 mod diag;
 mod inherit;
 mod linux;
+mod owners;
 mod pidfd;
 mod proc_net;
 mod process;
@@ -32,6 +33,7 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 
 pub(crate) use inherit::{Given, Heirloom};
 pub(crate) use linux::{ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports};
+pub(crate) use owners::{Owners, owners, process_age, process_service, user_name};
 pub(crate) use pidfd::{signal_exactly, wait_for_exit};
 pub(crate) use process::{
     ProcessEntry, ProcessId, boot_id, can_write_to, group_members, has_socket, inode,

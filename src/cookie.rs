@@ -10,35 +10,35 @@ use std::process;
 use crate::sys::{self, ProcessId};
 
 /// The environment variable.
-pub(super) const VARIABLE: &str = "PORTLEASE_COOKIE";
+pub(crate) const VARIABLE: &str = "PORTLEASE_COOKIE";
 
 /// Pure but for [`Cookie::new`] and [`Cookie::of`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cookie {
+pub(crate) struct Cookie {
     /// When and where the numbers of processes mean what they mean here.
     world: World,
     /// Who started the server.
-    pub(super) harness: ProcessId,
+    pub(crate) harness: ProcessId,
     random: u64,
 }
 
 /// One start of the machine, a namespace of pids, and one of clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct World {
+pub(crate) struct World {
     boot: String,
     namespaces: String,
 }
 
 impl World {
     /// This process's own; `None` where `/proc` does not tell.
-    pub(super) fn own() -> Option<World> {
+    pub(crate) fn own() -> Option<World> {
         Some(World { boot: sys::boot_id()?, namespaces: sys::process_namespaces()? })
     }
 }
 
 impl Cookie {
     /// For a start by this process, unlike any other. `None` where `/proc` does not tell who we are.
-    pub(super) fn new() -> Option<Cookie> {
+    pub(crate) fn new() -> Option<Cookie> {
         let pid = process::id();
         let harness = ProcessId { pid, start: sys::process_start(pid)? };
         let random = RandomState::new().hash_one(pid);
@@ -46,16 +46,16 @@ impl Cookie {
     }
 
     /// The one that a process carries, if it can be read.
-    pub(super) fn of(pid: u32) -> Option<Cookie> {
+    pub(crate) fn of(pid: u32) -> Option<Cookie> {
         Cookie::parse(&sys::process_variable(pid, VARIABLE)?)
     }
 
     /// Whether it was made where the number of its harness means what it means here.
-    pub(super) fn is_of(&self, world: &World) -> bool {
+    pub(crate) fn is_of(&self, world: &World) -> bool {
         self.world == *world
     }
 
-    pub(super) fn value(&self) -> String {
+    pub(crate) fn value(&self) -> String {
         let Cookie { world: World { boot, namespaces }, harness, random } = self;
         format!("{boot}:{namespaces}:{}:{}:{random:016x}", harness.pid, harness.start)
     }

@@ -1,0 +1,206 @@
+//! A diagnosis in words. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Cause, Diagnosis, Owner, Role, Socket, SocketState, Unseen};
+
+/// `port 5432 is in use ...`, a line for each thing that was seen, and the next step.
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {} is {}", self.port, self.summary())?;
+        self.lines().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl Diagnosis {
+    /// What completes "it is".
+    pub(crate) fn summary(&self) -> String {
+        let text = match self.cause() {
+            Cause::Listening => "in use",
+            Cause::Leased => "leased",
+            Cause::Bound => "bound by somebody who does not listen",
+            Cause::Connected => "one end of a connection",
+            Cause::NotPermitted => "not to be bound by this process",
+            Cause::TimeWait => "free for a server that sets SO_REUSEADDR, and for no other yet",
+            Cause::Free => "free",
+            Cause::Unknown => {
+                let why = self.blind.as_deref().unwrap_or("unknown why");
+                return format!("not to be looked at: {why}");
+            }
+        };
+        text.to_owned()
+    }
+
+    /// What was seen, and at last what to do, if there is anything.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        let lease = self.lease.as_ref().map(|lease| {
+            if lease.holder.pid().is_none() {
+                return "locked by somebody who has not written who he is: he looks at it, or waits \
+                        for it too"
+                    .to_owned();
+            }
+            let own = if lease.is_ours { "this very process, " } else { "" };
+            let gone = if lease.lives { "" } else { ", which is gone" };
+            format!("leased by {own}{}{gone}", lease.holder)
+        });
+        let next = self.next_step().map(|next| format!("next: {next}"));
+        lease.into_iter().chain(self.socket_lines()).chain(next)
+    }
+
+    /// What fits best to do, if the port is wanted.
+    pub fn next_step(&self) -> Option<String> {
+        let port = self.port;
+        let step = match self.cause() {
+            Cause::Free => return None,
+            Cause::Leased => match &self.lease {
+                Some(lease) if lease.is_ours => {
+                    "drop the lease, or the server, that has it".to_owned()
+                }
+                Some(lease) if !lease.lives && lease.holder.pid().is_some() => {
+                    "wait for it with `LeaseBuilder::wait`: a watchdog ends what that process left"
+                        .to_owned()
+                }
+                _ => "wait for it with `LeaseBuilder::wait`, or let any port be chosen".to_owned(),
+            },
+            Cause::Listening | Cause::Bound => self.end_who_has_it(),
+            Cause::Connected => {
+                "wait until the connection is closed, or let any port be chosen; who \
+                                 has it need not be a server"
+                    .to_owned()
+            }
+            Cause::NotPermitted if port < 1024 => {
+                "take a port above 1023, or give this process the \
+                                                   capability CAP_NET_BIND_SERVICE"
+                    .to_owned()
+            }
+            Cause::NotPermitted => {
+                "let any port be chosen: the system excludes this one".to_owned()
+            }
+            Cause::TimeWait => "let the server set SO_REUSEADDR, or wait for a minute".to_owned(),
+            Cause::Unknown => {
+                "let any port be chosen, or look from outside of this container".to_owned()
+            }
+        };
+        Some(step)
+    }
+
+    fn end_who_has_it(&self) -> String {
+        let port = self.port;
+        let socket = self.sockets.iter().find(|socket| !socket.is_hold);
+        let Some(owner) = socket.and_then(|socket| socket.owners.first()) else {
+            return match socket.and_then(|socket| socket.unseen) {
+                Some(Unseen::NotPermitted) => format!(
+                    "look as root who it is (`ss -lntup sport = :{port}`), or let any port be chosen"
+                ),
+                _ => "look into other containers and users, or let any port be chosen".to_owned(),
+            };
+        };
+        let pid = owner.pid;
+        match &owner.role {
+            Role::Ourselves => "drop the listener, or the server, that has it".to_owned(),
+            Role::Server { .. } => {
+                "wait until that test is over, or let any port be chosen".to_owned()
+            }
+            Role::Orphan { .. } => "`portlease::reap()` ends what earlier runs left".to_owned(),
+            Role::ContainerProxy => format!(
+                "stop the container (`docker ps --filter publish={port}` names it), or publish another \
+                 port"
+            ),
+            Role::Service { unit } => {
+                format!("`systemctl stop {unit}`, or let any port be chosen")
+            }
+            Role::Other => format!("end process {pid}, or let any port be chosen"),
+        }
+    }
+
+    /// Connections have no line of their own beside a listener, nor when they are over.
+    fn socket_lines(&self) -> Vec<String> {
+        let is_served = self.cause() == Cause::Listening;
+        let mut lines = Vec::new();
+        let (mut connected, mut over) = (0, 0);
+        for socket in &self.sockets {
+            match socket.state() {
+                SocketState::TimeWait => over += 1,
+                SocketState::Connected if is_served => connected += 1,
+                _ => {
+                    lines.push(line(socket));
+                    lines.extend(socket.owners.first().map(details).filter(|_| !socket.is_hold));
+                }
+            }
+        }
+        let counted = [(connected, "connected to it"), (over, "over, and remembered (TIME_WAIT)")];
+        for (count, what) in counted {
+            match count {
+                0 => {}
+                1 => lines.push(format!("one connection is {what}")),
+                _ => lines.push(format!("{count} connections are {what}")),
+            }
+        }
+        if self.more > 0 {
+            lines.push(format!("and {} sockets more", self.more));
+        }
+        lines
+    }
+}
+
+/// One socket, and whose it is.
+fn line(socket: &Socket) -> String {
+    let (local, who) = (socket.local(), whose(socket));
+    match (socket.state(), socket.remote()) {
+        _ if socket.is_hold => format!("held by the kernel for that lease, on {local}"),
+        (SocketState::Listening, _) => format!("{who} listens on {local}"),
+        (SocketState::Bound, _) if socket.is_udp() => format!("{who} serves {local} by UDP"),
+        (_, Some(remote)) => format!("{who} has a connection from {local} to {remote}"),
+        _ => format!("{who} has bound {local}, and does not listen"),
+    }
+}
+
+/// `process 4242 (nginx), 4243 (nginx)`
+fn whose(socket: &Socket) -> String {
+    let uid = socket.uid();
+    match socket.unseen {
+        _ if !socket.owners.is_empty() => {
+            let owners =
+                socket.owners.iter().map(|Owner { pid, name, .. }| format!("{pid} ({name})"));
+            format!("process {}", owners.collect::<Vec<_>>().join(", "))
+        }
+        Some(Unseen::NotPermitted) => format!("somebody (uid {uid}, not visible to this process)"),
+        Some(Unseen::NotHere) => {
+            format!("somebody (uid {uid}, not to be seen from this container)")
+        }
+        Some(Unseen::NoProc) => format!("somebody (uid {uid}; there is no /proc to tell who)"),
+        None => "nobody any more".to_owned(),
+    }
+}
+
+/// `  uid 33 (www-data), started 3 min ago, of nginx.service: nginx -g ...`
+fn details(owner: &Owner) -> String {
+    let Owner { command, uid, user, age, role, .. } = owner;
+    let mut facts = Vec::new();
+    if let Some(uid) = uid {
+        let user = user.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
+        facts.push(format!("uid {uid}{user}"));
+    }
+    facts.extend(age.map(|age| format!("started {} ago", rounded(age))));
+    facts.extend(match role {
+        Role::Other => None,
+        Role::Ourselves => Some("this very process".to_owned()),
+        Role::Server { harness } => Some(format!("a server of test process {harness}")),
+        Role::Orphan { harness } => Some(format!("left by test process {harness}, which is gone")),
+        Role::ContainerProxy => Some("for a container".to_owned()),
+        Role::Service { unit } => Some(format!("of {unit}")),
+    });
+    let command = if command.is_empty() { String::new() } else { format!(": {command}") };
+    format!("  {}{command}", facts.join(", "))
+}
+
+fn rounded(age: Duration) -> String {
+    let seconds = age.as_secs_f64();
+    match age.as_secs() {
+        ..120 => format!("{seconds:.0} s"),
+        120..7_200 => format!("{:.0} min", seconds / 60.0),
+        7_200..172_800 => format!("{:.0} h", seconds / 3_600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}

@@ -1,0 +1,150 @@
+//! Who has a socket, and who that is: what `/proc` tells of the processes behind a port.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use super::process::{self, ProcessId};
+
+/// Of `/etc/passwd` and the like, no more is read than this.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The processes that have certain sockets.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    /// Each with the inode of the socket, by pid.
+    pub(crate) found: Vec<(u64, ProcessId)>,
+    /// Some processes may not be looked into, or there was no time to look into all.
+    pub(crate) is_partial: bool,
+}
+
+/// Looks who has the sockets with these `inodes`; 8 us for each process, and 4 us for each descriptor of
+/// those that may be looked into.
+///
+/// # Errors
+///
+/// There is no `/proc`, or it is that of another pid namespace.
+pub(crate) fn owners(inodes: &[u64], at_most: Duration) -> io::Result<Owners> {
+    let start = Instant::now();
+    let mut owners = Owners::default();
+    for entry in process::processes()? {
+        if start.elapsed() >= at_most {
+            owners.is_partial = true;
+            break;
+        }
+        match process::sockets_of(entry.id.pid) {
+            Ok(sockets) => {
+                let mut own: Vec<u64> =
+                    sockets.into_iter().filter(|inode| inodes.contains(inode)).collect();
+                own.sort_unstable();
+                own.dedup();
+                owners.found.extend(own.into_iter().map(|inode| (inode, entry.id)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                owners.is_partial = true;
+            }
+            Err(_) => {} // it has just ended
+        }
+    }
+    Ok(owners)
+}
+
+/// How long ago a process was started.
+pub(crate) fn process_age(id: ProcessId) -> Option<Duration> {
+    let uptime = read("/proc/uptime", 100)?;
+    let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    // SAFETY: `sysconf` takes an integer and touches no memory of ours.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let start = id.start as f64 / u32::try_from(ticks).ok().filter(|&ticks| ticks > 0)? as f64;
+    Duration::try_from_secs_f64((uptime - start).max(0.0)).ok()
+}
+
+/// The unit of systemd that a process belongs to, if that is a service: `nginx.service`.
+pub(crate) fn process_service(pid: u32) -> Option<String> {
+    service_of(&read(&format!("/proc/{pid}/cgroup"), 64 << 10)?)
+}
+
+/// Lines such as `0::/system.slice/nginx.service`; cgroups(7).
+fn service_of(cgroups: &str) -> Option<String> {
+    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    // `user@1000.service` is all that a user has.
+    let is_unit = |part: &&str| part.ends_with(".service") && !part.starts_with("user@");
+    let units = paths.filter_map(|path| path.split('/').rfind(is_unit));
+    units.map(str::to_owned).next()
+}
+
+/// The name of a user, if `/etc/passwd` knows it.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    let users = read("/etc/passwd", MAX_FILE)?;
+    user_in(&users, uid).map(str::to_owned)
+}
+
+/// Lines such as `www-data:x:33:33:...`; passwd(5).
+fn user_in(users: &str, uid: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+fn read(path: &str, at_most: u64) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(at_most).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_of_ours_is_found_with_us() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let inode = process::inode(&listener).expect("an inode");
+        let owners = owners(&[inode], Duration::MAX).expect("/proc");
+        let pids: Vec<_> = owners.found.iter().map(|&(inode, id)| (inode, id.pid)).collect();
+        assert!(pids.contains(&(inode, std::process::id())), "{pids:?}");
+    }
+
+    #[test]
+    fn no_time_to_look_is_said() {
+        let owners = owners(&[1], Duration::ZERO).expect("/proc");
+        assert!(owners.is_partial && owners.found.is_empty());
+    }
+
+    #[test]
+    fn our_age_is_a_moment() {
+        let pid = std::process::id();
+        let start = process::process_start(pid).expect("/proc");
+        let age = process_age(ProcessId { pid, start }).expect("an age");
+        assert!(age < Duration::from_secs(3600), "{age:?}");
+    }
+
+    #[test]
+    fn services() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(service_of(text).as_deref(), expected, "{text:?}");
+        };
+        check("0::/system.slice/nginx.service\n", Some("nginx.service"));
+        check("0::/system.slice/system-pg.slice/pg@15-main.service", Some("pg@15-main.service"));
+        check("0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope", None);
+        check("12:pids:/a\n1:name=systemd:/system.slice/ssh.service\n0::/\n", Some("ssh.service"));
+        check("0::/user.slice/user-1000.slice/session-3.scope", None);
+        check("0::/docker/4711", None);
+        check("", None);
+        check("::::", None);
+    }
+
+    #[test]
+    fn users() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\n:x:1:1::/:\nweb:x:33:33::/:\nshort\nbad:x:y:\n";
+        for (uid, expected) in [(0, Some("root")), (1, None), (33, Some("web")), (34, None)] {
+            assert_eq!(user_in(users, uid), expected, "{uid}");
+        }
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+    }
+}
