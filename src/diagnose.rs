@@ -4,7 +4,10 @@
 //! and `/proc` (whose they are: `process`). "Nobody", "somebody who is not to be seen", and "it cannot
 //! be looked at" are different answers.
 
+mod check;
 mod process;
+
+pub use self::check::{Check, check};
 
 use std::io;
 use std::time::Duration;

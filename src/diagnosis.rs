@@ -5,7 +5,7 @@ mod cause;
 mod owner;
 mod text;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use self::cause::Cause;
 pub use self::owner::{Owner, Role};
@@ -148,6 +148,12 @@ impl Diagnosis {
     /// The sockets on it, those that listen first; of many connections, some.
     pub fn sockets(&self) -> &[Socket] {
         &self.sockets
+    }
+
+    /// Those of its sockets that have an address in common with a server on `addr`: on 127.0.0.1, a socket on
+    /// 0.0.0.0 or `[::]` has, and one on 127.0.0.2 has not. `[::]` is taken for both families.
+    pub fn conflicts(&self, addr: IpAddr) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(move |socket| socket.entry.overlaps(addr))
     }
 
     /// What keeps others from the port.

@@ -61,7 +61,7 @@ mod supervised;
 mod sys;
 
 pub use bound::{Bound, bind};
-pub use diagnose::diagnose;
+pub use diagnose::{Check, check, diagnose};
 pub use diagnosis::{Cause, Diagnosis, Owner, Role, Socket, SocketState};
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Group, GroupBuilder, Needs};

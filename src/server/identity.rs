@@ -43,7 +43,7 @@ pub(super) fn look(
 ) -> io::Result<Listening> {
     let listeners = sys::servers(protocol, Some(addr.port()))?;
     let (reachable, beside): (Vec<_>, Vec<_>) =
-        listeners.into_iter().partition(|socket| reaches(addr.ip(), socket));
+        listeners.into_iter().partition(|socket| socket.reaches(addr.ip()));
     if reachable.is_empty() {
         let beside: Vec<_> = beside.iter().map(|socket| socket.local.to_string()).collect();
         return Ok(Listening::Nobody((!beside.is_empty()).then(|| beside.join(" and "))));
@@ -86,7 +86,7 @@ pub(super) fn new_listeners(
     before: &[u32],
 ) -> io::Result<Vec<SocketEntry>> {
     let mut listeners = sys::servers(protocol, None)?;
-    listeners.retain(|socket| reaches(ip, socket) && !before.contains(&socket.inode));
+    listeners.retain(|socket| socket.reaches(ip) && !before.contains(&socket.inode));
     Ok(listeners)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn elsewhere(
 ) -> io::Result<BTreeSet<SocketAddr>> {
     let mut listeners = sys::servers(Protocol::Tcp, None)?;
     listeners.retain(|socket| !ports.contains(&socket.local.port()));
-    listeners.retain(|socket| !chooses || !reaches(ip, socket));
+    listeners.retain(|socket| !chooses || !socket.reaches(ip));
     let inodes = sockets_of_all(process, output_is_open)?;
     Ok(owned(&inodes, &listeners).map(|socket| socket.local).collect())
 }
@@ -152,20 +152,6 @@ fn owned<'a>(
     listeners.iter().filter(|socket| inodes.contains(&u64::from(socket.inode)))
 }
 
-/// Whether a client of `ip` may get to a socket that listens on its port.
-fn reaches(ip: IpAddr, socket: &SocketEntry) -> bool {
-    match (ip, socket.local.ip()) {
-        (IpAddr::V4(ip), IpAddr::V4(local)) => local == ip || local.is_unspecified(),
-        (IpAddr::V6(ip), IpAddr::V6(local)) => local == ip || local.is_unspecified(),
-        (IpAddr::V4(ip), IpAddr::V6(local)) => match local.to_ipv4_mapped() {
-            Some(mapped) => mapped == ip || mapped.is_unspecified(),
-            // If nobody says whether it is open to IPv4, it may be.
-            None => local.is_unspecified() && socket.only_v6 != Some(true),
-        },
-        (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
-}
-
 fn has_one(processes: &[ProcessEntry], socket: &SocketEntry) -> bool {
     owner(processes, socket).is_some()
 }
@@ -176,45 +162,4 @@ fn owner(processes: &[ProcessEntry], socket: &SocketEntry) -> Option<ProcessId> 
 
 fn has_it(pid: u32, socket: &SocketEntry) -> bool {
     sys::has_socket(pid, &[u64::from(socket.inode)]).unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::State;
-
-    fn check(ip: &str, local: &str, only_v6: Option<bool>, expected: bool) {
-        let local = SocketAddr::new(local.parse().expect("an address"), 80);
-        let any = SocketAddr::new(local.ip(), 0);
-        let (protocol, state) = (Protocol::Tcp, State::Listen);
-        let socket = SocketEntry {
-            protocol,
-            state,
-            local,
-            remote: any,
-            inode: 1,
-            uid: 0,
-            only_v6,
-            queue: 0,
-        };
-        assert_eq!(reaches(ip.parse().expect("an address"), &socket), expected, "{ip}: {socket:?}");
-    }
-
-    #[test]
-    fn which_sockets_a_client_gets_to() {
-        check("127.0.0.1", "127.0.0.1", None, true);
-        check("127.0.0.1", "0.0.0.0", None, true);
-        check("127.0.0.1", "127.0.0.2", None, false);
-        check("127.0.0.1", "::", Some(false), true);
-        check("127.0.0.1", "::", None, true);
-        check("127.0.0.1", "::", Some(true), false);
-        check("127.0.0.1", "::1", Some(false), false);
-        check("127.0.0.1", "::ffff:127.0.0.1", Some(false), true);
-        check("127.0.0.1", "::ffff:127.0.0.2", Some(false), false);
-        check("127.0.0.1", "::ffff:0.0.0.0", Some(false), true);
-        check("::1", "::1", Some(true), true);
-        check("::1", "::", Some(true), true);
-        check("::1", "0.0.0.0", None, false);
-        check("::1", "127.0.0.1", None, false);
-    }
 }
