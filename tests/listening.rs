@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -267,4 +268,40 @@ fn until_it_dies() {
         drop(server);
         assert_eq!(own.registry.list().unwrap(), [], "{way:?}");
     }
+}
+
+/// A stranger takes the leased port in the last moment: the server gets another one, unless its lease was
+/// given.
+#[test]
+fn on_another_port_if_a_stranger_has_its_own() {
+    let strangers = Arc::new(Mutex::new(Vec::new()));
+    let with_strangers = |count: usize| {
+        let strangers = Arc::clone(&strangers);
+        Server::with(move |ports| {
+            let mut strangers = strangers.lock().unwrap();
+            if strangers.len() < count {
+                strangers.push(TcpListener::bind(ports.addr()).unwrap());
+            }
+            let mut command = shell("\"$0\" serve \"$1\" 2>&- || exec \"$0\" sleep");
+            command.arg(ports.main().to_string());
+            command
+        })
+    };
+    let server = with_strangers(2).start().unwrap();
+    assert!(lives(who_answers(server.addr())));
+    let taken = |at: usize| strangers.lock().unwrap()[at].local_addr().unwrap().port();
+    assert!(taken(0) != taken(1) && server.port() != taken(0) && server.port() != taken(1));
+    drop(server);
+
+    strangers.lock().unwrap().clear();
+    let error = with_strangers(9).start().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(taken(3))));
+    assert_eq!(strangers.lock().unwrap().len(), 4);
+
+    strangers.lock().unwrap().clear();
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let error = with_strangers(9).lease(lease).start().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
 }

@@ -298,14 +298,14 @@ impl ServerBuilder {
     /// - [`ErrorKind::NotReady`](crate::ErrorKind::NotReady): it was not ready in time; with what was
     ///   missing, and the last it printed.
     /// - [`ErrorKind::PortTaken`](crate::ErrorKind::PortTaken): another process listens where the
-    ///   server's clients would connect; the message names it.
+    ///   server's clients would connect; the message names it. A port that this builder leased itself is
+    ///   given up for another one first, three times.
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
     ///   `PORTLEASE_LOG_DIR` names.
     /// - What taking a lease can fail with.
     ///
     /// After an error, nothing of the server is left, unless the message says what would not go.
     pub fn start(self) -> Result<Server> {
-        let leases = self.config.leases(self.lease)?;
-        Server::start(self.config, leases)
+        Server::start(self.config, self.lease)
     }
 }

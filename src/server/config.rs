@@ -12,7 +12,7 @@ use super::dir::Dir;
 use super::ready::Ready;
 use super::way::{Handoff, Named, Told, Transport, Way};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseBuilder};
 use crate::sys::{Heirloom, Protocol, Signal};
 
 /// Names a directory into which the output of each server is copied.
@@ -84,6 +84,18 @@ impl Config {
         matches!(self.way, Some(Way::Inherit)) || self.named.iter().any(one)
     }
 
+    /// For a lease of its own.
+    pub(super) fn request(&self) -> LeaseBuilder {
+        let request = match self.transport {
+            Transport::Tcp => Lease::builder(),
+            Transport::Udp | Transport::Both => Lease::builder().udp(),
+        };
+        match &self.name {
+            Some(name) => request.label(name),
+            None => request,
+        }
+    }
+
     /// The leases that a server needs, the main one first: the one that was `given`, and those that are
     /// taken now.
     pub(super) fn leases(&self, given: Option<Lease>) -> Result<Vec<Lease>> {
@@ -132,15 +144,7 @@ impl Config {
             return Err(invalid("a socket that is inherited is for TCP: use it without `udp()`"));
         }
         let missing = self.named.len() + usize::from(needs_one && given.is_none());
-        let request = match self.transport {
-            Transport::Tcp => Lease::builder(),
-            Transport::Udp | Transport::Both => Lease::builder().udp(),
-        };
-        let request = match &self.name {
-            Some(name) => request.label(name),
-            None => request,
-        };
-        let taken = if missing == 0 { Vec::new() } else { request.lease_many(missing)? };
+        let taken = if missing == 0 { Vec::new() } else { self.request().lease_many(missing)? };
         Ok(given.into_iter().chain(taken).collect())
     }
 }

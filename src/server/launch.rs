@@ -16,6 +16,9 @@ use crate::sys::{self, Protocol};
 /// The grace for a server that is dropped by a failed test: somebody waits for the test's result.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
 
+/// How often a server is given another port than one that a stranger has.
+const MAX_MOVES: u32 = 3;
+
 impl Server {
     /// Stops many at the same time: it takes as long as the one that takes longest.
     ///
@@ -96,10 +99,32 @@ impl Server {
         }
     }
 
-    pub(super) fn start(config: Config, leases: Vec<Lease>) -> Result<Server> {
+    /// A leased port that a stranger has is given up for another one, unless it was `given`: then its
+    /// number matters to somebody.
+    pub(super) fn start(config: Config, given: Option<Lease>) -> Result<Server> {
+        let first_own = usize::from(given.is_some());
+        let leases = config.leases(given)?;
         let mut server = Server { config, leases, running: None };
+        for _ in 0..MAX_MOVES {
+            match server.launch() {
+                Ok(()) => return Ok(server),
+                Err(error) => match server.taken(&error).filter(|&place| place >= first_own) {
+                    Some(place) => {
+                        say(&format!("{error}\nit is started once more, on another port"));
+                        server.leases[place] = server.config.request().lease()?;
+                    }
+                    None => return Err(error),
+                },
+            }
+        }
         server.launch()?;
         Ok(server)
+    }
+
+    /// Which of its leases is about a port that somebody else has.
+    fn taken(&self, error: &Error) -> Option<usize> {
+        let port = error.port().filter(|_| error.kind() == ErrorKind::PortTaken)?;
+        self.leases.iter().position(|lease| lease.port() == port)
     }
 
     /// Starts the command, and waits until it is ready. After an error, nothing of it is left, or
