@@ -59,6 +59,7 @@ mod registry;
 mod server;
 mod supervised;
 mod sys;
+mod text;
 
 pub use bound::{Bound, bind};
 pub use diagnose::{Check, check, diagnose};

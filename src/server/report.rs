@@ -7,9 +7,7 @@
 //! Lines of debuggers, metrics, admin interfaces and the like, and those that tell of a failure,
 //! never report the main port. `node --inspect` prints its debugger's first, and listens on it.
 
-mod form;
 mod json;
-mod text;
 mod wording;
 
 #[cfg(test)]
@@ -24,6 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wording::Wording;
+
+use crate::text::{self, form};
 
 /// A line reports no more ports than these.
 const MAX_PER_LINE: usize = 16;

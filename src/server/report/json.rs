@@ -1,7 +1,7 @@
 //! A line that is a JSON object, of which the names that tell a port are known. It need not be well
 //! formed: it is looked through from left to right, once, whatever it is.
 
-use super::text::{ends_with_host, leading_port, whole_port};
+use crate::text::{ends_with_host, leading_port, whole_port};
 
 /// Names of an address with a port, in lower case and without `_`, `-` and `.`.
 const ADDRESSES: &[&str] = &[

@@ -1,4 +1,7 @@
-//! What all forms share: colours are removed, and a number is known from a part of something else.
+//! Text that programs print. Pure: escapes are removed, a number is known from a part of something
+//! else, and the [`form`]s of a port are found.
+
+pub(crate) mod form;
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -6,11 +9,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const ESCAPE: char = '\u{1b}';
 const BELL: char = '\u{7}';
 
+/// So many characters stand in the brackets of an address at most: with a zone, `eth0` for instance.
+const LONGEST_V6: usize = 64;
+
 /// The words after which a name with a number is an address, and not `main.go:513`.
 const BEFORE_A_NAME: &[&str] = &["on", "at", "addr", "address", "bind", "listen", "listening"];
 
 /// The text without the escapes of ECMA-48: colours, moves of the cursor, links.
-pub(super) fn without_escapes(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_escapes(text: &str) -> Cow<'_, str> {
     if !text.contains(ESCAPE) {
         return Cow::Borrowed(text);
     }
@@ -44,14 +50,14 @@ fn skip_escape(chars: &mut std::str::Chars<'_>) {
 }
 
 /// The port that the whole text is.
-pub(super) fn whole_port(text: &str) -> Option<u16> {
+pub(crate) fn whole_port(text: &str) -> Option<u16> {
     let (port, rest) = split_port(text)?;
     rest.is_empty().then_some(port)
 }
 
 /// The port at the start of the text. Not the start of a time, a version, a range, a percentage, or
 /// a number with a unit.
-pub(super) fn leading_port(text: &str) -> Option<u16> {
+pub(crate) fn leading_port(text: &str) -> Option<u16> {
     let (port, rest) = split_port(text)?;
     let mut after = rest.chars();
     let goes_on = match after.next() {
@@ -70,9 +76,11 @@ fn split_port(text: &str) -> Option<(u16, &str)> {
 }
 
 /// Whether the text, which comes before a colon and a number, ends with a host.
-pub(super) fn ends_with_host(text: &str) -> bool {
+pub(crate) fn ends_with_host(text: &str) -> bool {
     if let Some(inside) = text.strip_suffix(']') {
-        return inside.rsplit_once('[').is_some_and(|(_, address)| is_v6(address));
+        // Not from the start of the text: of `]:1]:1]:1`, that would be each time.
+        let opens = inside.char_indices().rev().take(LONGEST_V6).find(|&(_, c)| c == '[');
+        return opens.and_then(|(at, _)| inside.get(at + 1..)).is_some_and(is_v6);
     }
     let is_of_host = |c: char| c.is_alphanumeric() || "._-*+".contains(c);
     let (before, host) = text.split_at(text.trim_end_matches(is_of_host).len());

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::text::{ends_with_host, leading_port, whole_port};
+use super::{ends_with_host, leading_port, whole_port};
 
 /// The lowest port of `listening on 3000`: lower numbers count threads and cores.
 const LOWEST_BARE: u16 = 1024;
 
 /// `PORT=40123` and `GRPC_PORT=40124`, anywhere in the text: the part before `_PORT` in lower case.
-pub(super) fn variables(text: &str) -> impl Iterator<Item = (usize, Option<String>, u16)> {
+pub(crate) fn variables(text: &str) -> impl Iterator<Item = (usize, Option<String>, u16)> {
     text.match_indices("PORT=").filter_map(|(at, variable)| {
         let value = text.get(at + variable.len()..)?.trim_start_matches(['"', '\'']);
         let port = leading_port(value)?;
@@ -27,7 +27,7 @@ pub(super) fn variables(text: &str) -> impl Iterator<Item = (usize, Option<Strin
 }
 
 /// `http://host:port`. A URL without a port is none: 80 is not what a test's server listens on.
-pub(super) fn urls(text: &str) -> impl Iterator<Item = (usize, u16)> {
+pub(crate) fn urls(text: &str) -> impl Iterator<Item = (usize, u16)> {
     text.match_indices("://").filter_map(|(at, mark)| {
         let before = text.get(..at)?;
         let scheme_at = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric()).len();
@@ -50,7 +50,7 @@ pub(super) fn urls(text: &str) -> impl Iterator<Item = (usize, u16)> {
 }
 
 /// `127.0.0.1:8080`, `:8080`, `[::]:8080`, `*:8080`, `on name:8080`.
-pub(super) fn addresses(text: &str) -> impl Iterator<Item = (usize, u16)> {
+pub(crate) fn addresses(text: &str) -> impl Iterator<Item = (usize, u16)> {
     text.match_indices(':').filter_map(|(at, _)| {
         let port = leading_port(text.get(at + 1..)?)?;
         ends_with_host(text.get(..at)?).then_some((at, port))
@@ -58,7 +58,7 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = (usize, u16)> {
 }
 
 /// Python's `('127.0.0.1', 8080)`.
-pub(super) fn pairs(text: &str) -> impl Iterator<Item = (usize, u16)> {
+pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (usize, u16)> {
     text.match_indices("('").filter_map(|(at, mark)| {
         let (host, rest) = text.get(at + mark.len()..)?.split_once('\'')?;
         let port = leading_port(rest.strip_prefix(", ")?)?;
@@ -67,7 +67,7 @@ pub(super) fn pairs(text: &str) -> impl Iterator<Item = (usize, u16)> {
 }
 
 /// `port 8080`, `port: 8080`, `port=8080`, `port(s) 8080`, `localport=8080`, in any case.
-pub(super) fn numbered(text: &str) -> Vec<(usize, u16)> {
+pub(crate) fn numbered(text: &str) -> Vec<(usize, u16)> {
     let lower = text.to_ascii_lowercase();
     let numbered = lower.match_indices("port").filter_map(|(at, word)| {
         let before = lower.get(..at)?;
@@ -84,7 +84,7 @@ pub(super) fn numbered(text: &str) -> Vec<(usize, u16)> {
 }
 
 /// The port of a line that says nothing else: `port: 8080`, `>> port=8080`.
-pub(super) fn only_numbered(text: &str) -> Option<(usize, u16)> {
+pub(crate) fn only_numbered(text: &str) -> Option<(usize, u16)> {
     let text = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let text = text.strip_prefix("port").or(text.strip_prefix("Port"))?;
     let number = text.trim_start_matches([' ', '\t', ':', '=', '"', '\'']);
@@ -92,7 +92,7 @@ pub(super) fn only_numbered(text: &str) -> Option<(usize, u16)> {
 }
 
 /// `listening on 3000`: a number by itself.
-pub(super) fn bare(text: &str) -> impl Iterator<Item = (usize, u16)> {
+pub(crate) fn bare(text: &str) -> impl Iterator<Item = (usize, u16)> {
     const LISTENING: &[&str] = &["listening", "running", "started", "serving", "ready", "up"];
     [" on", " at"].into_iter().flat_map(move |word| {
         text.match_indices(word).filter_map(move |(at, word)| {
