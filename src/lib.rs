@@ -46,6 +46,7 @@
 )]
 
 mod bound;
+mod complaint;
 mod cookie;
 mod diagnose;
 mod diagnosis;
@@ -77,6 +78,9 @@ pub use supervised::{Restart, Supervised, Supervision};
 pub use sys::Signal;
 
 #[cfg(fuzzing)] // set by cargo-fuzz, for `fuzz/`
+#[doc(hidden)]
+pub use complaint::fuzz_complaint;
+#[cfg(fuzzing)]
 #[doc(hidden)]
 pub use server::fuzz_report;
 #[cfg(fuzzing)]

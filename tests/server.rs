@@ -246,7 +246,14 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
     let error = Server::builder(command).env_port("PORT").start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exited);
     assert!(error.to_string().contains("somebody may have bound it"), "{error}");
-    assert_eq!(fs::read_to_string(ports).unwrap().lines().count(), 2);
+    assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 2);
+    // It is of another port: no start without the hold would help.
+    fs::remove_file(&ports).unwrap();
+    let mut command = shell(&script.replace("bind", "listen tcp :80: bind"));
+    command.env("PORTS", &ports);
+    let error = Server::builder(command).env_port("PORT").start().unwrap_err();
+    assert!(error.to_string().contains("complains of port 80, which is not leased"), "{error}");
+    assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1);
 }
 
 #[test]

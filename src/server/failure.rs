@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::daemon;
+use super::ports::Ports;
 use super::process::{End, described};
+use crate::complaint::{Complaint, What, complaint};
 use crate::diagnose;
 use crate::diagnosis::{Diagnosis, Owner, Role, Socket, SocketState};
 use crate::error::{Error, ErrorKind};
@@ -88,30 +90,50 @@ pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> E
     Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
 }
 
-/// Whether somebody says that an address is in use, in the words of any system or language.
-pub(super) fn says_in_use(output: Option<&str>) -> bool {
-    let output = output.unwrap_or_default().to_lowercase();
-    output.contains("in use") || output.contains("eaddrinuse")
+/// It ended, with this `output`, before it was ready.
+pub(super) fn exited(name: &str, ports: &Ports, inherits: bool, end: End, output: &str) -> Error {
+    let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
+    let on_port = on_port(ports.main);
+    let message = format!("server `{name}` ended before it was ready{on_port} ({how})");
+    let found = complaint(output);
+    let taken = found.as_ref().and_then(|found| taken(found, ports)).filter(|_| !inherits);
+    if let Some(diagnosis) = taken {
+        let message = format!("{message}: port {} is in use", diagnosis.port());
+        return Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis);
+    }
+    let hint = found.map(|found| of_complaint(&found, ports, inherits)).unwrap_or_default();
+    of_port(ErrorKind::Exited, message + &hint, ports.main)
 }
 
-/// It ended, with this `output`, before it was ready.
-pub(super) fn exited(name: &str, port: u16, inherits: bool, end: End, output: &str) -> Error {
-    let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
-    let hint = match port != 0 && says_in_use(Some(output)) {
-        true if inherits => {
-            "; if it is the port that is in use: the socket that it inherited listens there; let it take \
-             that one, descriptor 3, instead of binding the port itself, or use `env_port` instead of \
-             `inherit_port`"
+/// Who else is on the port of which the server complains, if that is its own.
+pub(super) fn taken(found: &Complaint, ports: &Ports) -> Option<Diagnosis> {
+    let port = found.port.unwrap_or(ports.main);
+    let is_own = found.what == What::InUse && ports.contain(port);
+    Some(port).filter(|_| is_own).and_then(others_on)
+}
+
+fn of_complaint(found: &Complaint, ports: &Ports, inherits: bool) -> String {
+    let seen = match found.port {
+        Some(port) if !ports.contain(port) => {
+            return format!(
+                "; it complains of port {port}, which is not leased for it: lease one for that too \
+                 (`env_port_named()`), or let it bind port 0"
+            );
         }
-        true => {
-            "; if it is the port that is in use: somebody may have bound it who did not lease it; let the \
-             server bind port 0, and use `report_port()`"
-        }
-        false => "",
+        _ if found.what != What::InUse || ports.main == 0 => return String::new(),
+        Some(_) => "its port is in use",
+        None => "if it is the port that is in use",
     };
-    let on_port = on_port(port);
-    let message = format!("server `{name}` ended before it was ready{on_port} ({how}){hint}");
-    of_port(ErrorKind::Exited, message, port)
+    if inherits {
+        return format!(
+            "; {seen}: the socket that it inherited listens there; let it take that one, descriptor 3, \
+             instead of binding the port itself, or use `env_port` instead of `inherit_port`"
+        );
+    }
+    format!(
+        "; {seen}: somebody may have bound it who did not lease it; let the server bind port 0, and use \
+         `report_port()`"
+    )
 }
 
 /// Its own process ended without an error, and `left` went on.

@@ -8,7 +8,8 @@ use super::panic_log::PanicLog;
 use super::running::{NotStopped, Running};
 use super::stopped::Stopped;
 use super::way::{Handoff, Way};
-use super::{Server, failure, say};
+use super::{Server, say};
+use crate::complaint::{What, complaint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::sys::{self, Protocol};
@@ -154,7 +155,12 @@ impl Server {
         let is_held = self.config.handoff == Handoff::Hold
             && !self.leases.is_empty()
             && !self.config.inherits();
-        let says_so = error.kind() == ErrorKind::Exited && failure::says_in_use(error.output());
+        let is_ours = |port| self.leases.iter().any(|lease| lease.port() == port);
+        let says_so = error.kind() == ErrorKind::Exited
+            && error
+                .output()
+                .and_then(complaint)
+                .is_some_and(|found| found.what == What::InUse && found.port.is_none_or(is_ours));
         let is_free = |port| {
             let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
             protocols.all(|it| sys::servers(it, Some(port)).is_ok_and(|found| found.is_empty()))

@@ -33,6 +33,10 @@ impl Ports {
         self.named.iter().find(|(known, _)| known == name).map(|&(_, port)| port)
     }
 
+    pub(super) fn contain(&self, port: u16) -> bool {
+        self.main == port || self.named.iter().any(|&(_, named)| named == port)
+    }
+
     /// A directory for the server's files, in the system's directory for temporary ones. It is made,
     /// for this user alone, when it is first asked for; it is the same after a
     /// [`restart`](crate::Server::restart); and it is removed when the [`Server`](crate::Server) is gone,

@@ -295,7 +295,7 @@ impl Running {
             }
         }
         let inherits = config.inherits();
-        failure::exited(&self.name, self.ports.main, inherits, end, &self.output.tail())
+        failure::exited(&self.name, &self.ports, inherits, end, &self.output.tail())
     }
 }
 

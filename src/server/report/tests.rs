@@ -491,6 +491,13 @@ fn lines_that_servers_print() {
 }
 
 #[test]
+fn lines_that_servers_print_when_they_are_ready_are_no_complaints() {
+    for (_, _, line) in STARTED {
+        assert_eq!(crate::complaint::complaint(line), None);
+    }
+}
+
+#[test]
 fn lines_that_report_nothing() {
     for line in NOTHING {
         assert_eq!(read(line), [], "{line:?}");
