@@ -2,7 +2,7 @@
 //!
 //! - What can be asked for: `builder`, kept in `config`: `way`, `command`, `ports`, `dir`.
 //! - Starts and stops, and what becomes of the leases: `launch`.
-//! - One start: `spawn`, `inherit`, `running`; what can go wrong: `failure`, `daemon`.
+//! - One start: `spawn`, `inherit`, `running`; what can go wrong: `failure`, `complaining`, `daemon`.
 //! - Whether it is ready: `starting`, `ready`; whether it is the one who listens: `identity`; which port
 //!   it chose: `choice`.
 //! - What it prints: `output`, `line`, `report`, `panic_log`.
@@ -14,6 +14,7 @@
 mod builder;
 mod choice;
 mod command;
+mod complaining;
 mod config;
 mod daemon;
 mod dir;

@@ -305,3 +305,38 @@ fn on_another_port_if_a_stranger_has_its_own() {
     let error = with_strangers(9).lease(lease).start().unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
 }
+
+/// Who wants all addresses does not get them if a stranger has one; that no client of ours gets to the
+/// stranger does not help. Some end, others try again.
+#[test]
+fn not_where_a_stranger_is_in_the_way() {
+    let complains = "echo 'cannot listen: Address already in use' >&2;";
+    for (then, text) in [
+        ("exec \"$0\" sleep", "says that port PORT is in use, and is not ready"),
+        (
+            "exit 71",
+            "ended before it was ready on port PORT (exit status: 71): port PORT is in use",
+        ),
+    ] {
+        let own = OwnRegistry::new();
+        let lease = own.request().lease().unwrap();
+        let port = lease.port();
+        let _stranger = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let builder = Server::builder(shell(&format!("{complains} {then}"))).name("api");
+        let error = builder.env_port("PORT").lease(lease).start().unwrap_err();
+        assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)), "{error}");
+        let expected = format!("server `api` {}\n", text.replace("PORT", &port.to_string()));
+        let pid = std::process::id();
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(error.to_string().contains(&format!("\n  process {pid} (")), "{error}");
+        assert!(error.to_string().contains(&format!(" listens on 127.0.0.2:{port}\n")), "{error}");
+        assert!(error.to_string().contains("\n    cannot listen: Address"), "{error}");
+        assert_eq!(error.diagnosis().unwrap().cause(), portlease::Cause::Listening);
+    }
+    // What it complains of is nobody's, or not its own: it may still come to serve.
+    for complaint in [complains.to_owned(), complains.replace("cannot listen", "listen tcp :1")] {
+        let server = shell(&format!("{complaint} sleep 1; exec \"$0\" serve"));
+        let server = Server::builder(server).env_port("PORT").start().unwrap();
+        assert_eq!(who_answers(server.addr()), server.pid());
+    }
+}

@@ -105,6 +105,13 @@ pub(super) fn exited(name: &str, ports: &Ports, inherits: bool, end: End, output
     of_port(ErrorKind::Exited, message + &hint, ports.main)
 }
 
+/// It says that its port is in use, which is so, and has not ended.
+pub(super) fn complained(name: &str, diagnosis: Diagnosis) -> Error {
+    let message =
+        format!("server `{name}` says that port {} is in use, and is not ready", diagnosis.port());
+    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis)
+}
+
 /// Who else is on the port of which the server complains, if that is its own.
 pub(super) fn taken(found: &Complaint, ports: &Ports) -> Option<Diagnosis> {
     let port = found.port.unwrap_or(ports.main);
@@ -238,12 +245,9 @@ pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str)
 /// Who else is on the port of a server of ours, if somebody is, or may be.
 fn others_on(port: u16) -> Option<Diagnosis> {
     let diagnosis = Some(port).filter(|&port| port != 0).map(|port| diagnose::look(port, None))?;
-    let ours = |owner: &Owner| match owner.role() {
-        Role::Ourselves => true,
-        Role::Server { harness } => *harness == std::process::id(),
-        _ => false,
-    };
-    let is_others = |it: &Socket| !it.is_hold() && !it.owners().iter().any(ours);
+    // A listener in this very process is none of the server's.
+    let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
+    let is_others = |it: &Socket| !it.is_hold() && !it.owners().iter().any(is_server);
     let in_the_way = |it: &Socket| is_others(it) && it.state() != SocketState::TimeWait;
     diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
 }

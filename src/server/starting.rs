@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::choice::{Choice, Chooser};
+use super::complaining::Complaining;
 use super::config::Config;
 use super::identity::{self, Listening};
 use super::inherit::Probes;
@@ -51,6 +52,7 @@ impl Running {
         let mut passed = Passed::none_of(&config.ready);
         let mut chooser = Chooser::default();
         let mut probes = Probes::default();
+        let mut complaining = Complaining::default();
         let start = Instant::now();
         let mut say_at = SLOW;
         let mut stranger_since = None;
@@ -91,6 +93,11 @@ impl Running {
                     format!("{who} listens there")
                 }
             };
+            // The socket that it inherits is in its way, if it does not take it.
+            let complained = complaining.look(&self.output, &self.ports, elapsed);
+            if let Some(diagnosis) = complained.filter(|_| !config.inherits()) {
+                return Err(failure::complained(&self.name, diagnosis));
+            }
             if config.called_off.load(Ordering::Relaxed) {
                 return Err(failure::called_off(&self.name, self.ports.main));
             }
