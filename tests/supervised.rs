@@ -191,3 +191,10 @@ fn a_policy_without_looks_and_a_check_that_panics() {
     assert!(error.contains("any more: the thread that looks after it panicked"), "{error}");
     assert_eq!(who_answers(supervised.addr()), supervised.pid());
 }
+
+/// It may well be ready: nobody knows.
+#[test]
+fn who_cannot_be_looked_at_is_not_started_again() {
+    let mut command = shell("ulimit -n 64; exec \"$0\" supervise-without-descriptors");
+    assert_eq!(support::stdout_of(&command.output().unwrap()), "[]");
+}

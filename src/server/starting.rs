@@ -19,7 +19,7 @@ use super::running::Running;
 use super::way::{Source, Way};
 use super::{failure, say};
 use crate::error::{Error, Result};
-use crate::sys::Protocol;
+use crate::sys::{self, Protocol};
 
 /// The shortest and the longest pause between two looks, and which part of the time that has passed
 /// it is: who starts fast is looked at often, and nobody costs more than some percent of a CPU.
@@ -39,6 +39,8 @@ const SLOW_AGAIN: Duration = Duration::from_secs(5);
 enum Missing {
     /// In words.
     This(String),
+    /// What takes a file descriptor to be seen, of which none is left. In words.
+    Blind(String),
     /// It does not listen where it should. In words.
     Listener(String),
     /// What waiting does not mend. In words.
@@ -75,7 +77,7 @@ impl Running {
             let elapsed = start.elapsed();
             let missing = match missing {
                 Missing::Certainly(why) => return Err(failure::ambiguous(&self.name, &why)),
-                Missing::This(missing) => {
+                Missing::This(missing) | Missing::Blind(missing) => {
                     stranger_since = None;
                     missing
                 }
@@ -129,10 +131,13 @@ impl Running {
             let mut passed = Passed::again(&config.ready);
             passed.look(&self.seen()).map_err(Missing::This)
         });
-        looked.map_err(|missing| match missing {
-            Missing::This(what) | Missing::Listener(what) | Missing::Certainly(what) => what,
-            Missing::Stranger(who) => format!("another listens there, process {who}"),
-        })
+        match looked {
+            Ok(()) | Err(Missing::Blind(_)) => Ok(()), // it was ready, and nothing else is known
+            Err(Missing::This(what) | Missing::Listener(what) | Missing::Certainly(what)) => {
+                Err(what)
+            }
+            Err(Missing::Stranger(who)) => Err(format!("another listens there, process {who}")),
+        }
     }
 
     /// Learns the port that the server has chosen, if it has one that it chooses.
@@ -270,6 +275,10 @@ impl Running {
             }
             Ok(Listening::CannotTell(seen)) => {
                 Err(Missing::This(format!("{seen} listens, which cannot be told to be the server")))
+            }
+            Err(error) if sys::is_out_of_descriptors(&error) => {
+                let what = "no file descriptor is left to look who listens (`ulimit -n`)";
+                Err(Missing::Blind(what.to_owned()))
             }
             // No `/proc`, or that of another pid namespace.
             Err(_) => accepts(protocol, addr),

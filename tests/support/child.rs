@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server};
+use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, Supervision};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -128,6 +128,7 @@ fn main() {
         }
         ["stop-with-an-orphan"] => stop_with_an_orphan(),
         ["stop-without-descriptors", spare] => stop_without_descriptors(spare.parse().unwrap()),
+        ["supervise-without-descriptors"] => supervise_without_descriptors(),
         ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
@@ -604,6 +605,23 @@ fn stop_without_descriptors(spare: usize) {
     let stopped = stopping.join().unwrap();
     let tidied = stopped.output().contains("tidied");
     say(format_args!("forced: {}, tidied: {tidied}", stopped.forced()));
+}
+
+/// Looks after a server for a while in which no descriptor is left to look.
+fn supervise_without_descriptors() {
+    let mut command = Command::new(own_path());
+    command.arg("serve");
+    let often = Supervision::restarts(1).check_every(Duration::from_millis(5));
+    let builder = Server::builder(command).env_port("PORT");
+    let supervised = builder.supervise(often.unready_for(Duration::from_millis(20))).unwrap();
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    thread::sleep(Duration::from_millis(300)); // it has looked often by then, most likely
+    drop(files);
+    supervised.with(|_| ()); // no restart is under way
+    say(format_args!("{:?}", supervised.restarts()));
 }
 
 /// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM.
