@@ -340,3 +340,16 @@ fn not_where_a_stranger_is_in_the_way() {
         assert_eq!(who_answers(server.addr()), server.pid());
     }
 }
+
+/// It has its own port, and wants another one, too.
+#[test]
+fn not_on_another_port_that_a_stranger_has() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = stranger.local_addr().unwrap();
+    let script = format!("echo 'listen tcp {addr}: bind: address already in use' >&2; exit 1");
+    let error = Server::builder(shell(&script)).env_port("PORT").start().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::Exited, Some(addr.port())));
+    let text = error.to_string();
+    assert!(text.contains(&format!("complains of port {}, which is not", addr.port())), "{text}");
+    assert!(text.contains(&format!(") listens on {addr}\n")), "{text}");
+}

@@ -101,8 +101,14 @@ pub(super) fn exited(name: &str, ports: &Ports, inherits: bool, end: End, output
         let message = format!("{message}: port {} is in use", diagnosis.port());
         return Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis);
     }
-    let hint = found.map(|found| of_complaint(&found, ports, inherits)).unwrap_or_default();
-    of_port(ErrorKind::Exited, message + &hint, ports.main)
+    let hint = found.as_ref().map(|found| of_complaint(found, ports, inherits));
+    let error = of_port(ErrorKind::Exited, message + &hint.unwrap_or_default(), ports.main);
+    // Another port that it wanted, perhaps without being asked to.
+    let other = found.filter(|found| found.what == What::InUse).and_then(|found| found.port);
+    match other.filter(|&port| !ports.contain(port)).and_then(others_on) {
+        Some(diagnosis) => error.with_diagnosis(diagnosis),
+        None => error,
+    }
 }
 
 /// It says that its port is in use, which is so, and has not ended.
@@ -126,6 +132,9 @@ fn of_complaint(found: &Complaint, ports: &Ports, inherits: bool) -> String {
                 "; it complains of port {port}, which is not leased for it: lease one for that too \
                  (`env_port_named()`), or let it bind port 0"
             );
+        }
+        Some(port) if found.what != What::InUse => {
+            return format!("; the system does not let it have port {port}");
         }
         _ if found.what != What::InUse || ports.main == 0 => return String::new(),
         Some(_) => "its port is in use",
