@@ -25,6 +25,7 @@ pub(crate) struct SocketEntry {
 impl SocketEntry {
     /// Whether a client of `ip` may get to it, if it serves.
     pub(crate) fn reaches(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical(); // a client of ::ffff:127.0.0.1 connects to 127.0.0.1
         let only_v6 = self.only_v6 == Some(true);
         match (ip, self.local.ip()) {
             (IpAddr::V4(ip), IpAddr::V4(local)) => local == ip || local.is_unspecified(),
@@ -45,7 +46,7 @@ impl SocketEntry {
             IpAddr::V4(_) => true,
             IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some(),
         };
-        let any = match ip {
+        let any = match ip.to_canonical() {
             IpAddr::V6(ip) if ip.is_unspecified() => true,
             IpAddr::V4(ip) if ip.is_unspecified() => {
                 is_of_v4(self.local.ip()) || self.reaches(IpAddr::V4(ip))
@@ -149,6 +150,9 @@ mod tests {
         check("::1", "::", Some(true), true);
         check("::1", "0.0.0.0", None, false);
         check("::1", "127.0.0.1", None, false);
+        check("::ffff:127.0.0.1", "127.0.0.1", None, true);
+        check("::ffff:127.0.0.1", "0.0.0.0", None, true);
+        check("::ffff:127.0.0.1", "::", Some(true), false);
     }
 
     #[test]
