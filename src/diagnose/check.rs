@@ -14,7 +14,15 @@ use crate::registry::Registry;
 #[derive(Debug)]
 pub struct Check {
     addr: SocketAddr,
-    refused: Option<(Option<io::Error>, Diagnosis)>,
+    refused: Option<Refused>,
+}
+
+/// Why not.
+#[derive(Debug)]
+struct Refused {
+    /// What the kernel says, if it was asked.
+    error: Option<io::Error>,
+    diagnosis: Option<Diagnosis>,
 }
 
 impl Check {
@@ -28,9 +36,9 @@ impl Check {
         self.refused.is_none()
     }
 
-    /// Who has its port, if it is not free.
+    /// Who has its port, if that is why it is not free.
     pub fn diagnosis(&self) -> Option<&Diagnosis> {
-        self.refused.as_ref().map(|(_, diagnosis)| diagnosis)
+        self.refused.as_ref()?.diagnosis.as_ref()
     }
 }
 
@@ -38,13 +46,14 @@ impl Check {
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addr = self.addr;
-        let Some((error, diagnosis)) = &self.refused else {
+        let Some(Refused { error, diagnosis }) = &self.refused else {
             return write!(f, "{addr} can be bound");
         };
         match error {
-            Some(error) => write!(f, "{addr} cannot be bound ({error}): {diagnosis}"),
-            None => write!(f, "{addr} is not to be bound: {diagnosis}"),
+            Some(error) => write!(f, "{addr} cannot be bound: {error}")?,
+            None => write!(f, "{addr} is not to be bound")?,
         }
+        diagnosis.iter().try_for_each(|diagnosis| write!(f, ": {diagnosis}"))
     }
 }
 
@@ -70,13 +79,19 @@ pub fn check(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<Check> {
     let registry = Registry::global().ok();
     let one = |addr: SocketAddr| {
         let lease = registry.as_ref().and_then(|registry| super::lease(addr.port(), registry));
-        let refused = match lease {
+        let error = match lease {
             // A bind, even for a moment, could be in the way of its server.
-            Some(lease) if !lease.is_ours => Some(None),
-            _ => bind(addr).err().map(Some),
+            Some(lease) if !lease.is_ours => None,
+            _ => match bind(addr) {
+                Ok(()) => return Check { addr, refused: None },
+                Err(error) => Some(error),
+            },
         };
-        let refused = refused.map(|error| (error, look(addr.port(), registry.as_ref())));
-        Check { addr, refused }
+        let is_port = error.as_ref().is_none_or(|error| {
+            matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+        });
+        let diagnosis = is_port.then(|| look(addr.port(), registry.as_ref()));
+        Check { addr, refused: Some(Refused { error, diagnosis }) }
     };
     addrs.into_iter().map(one).collect()
 }
