@@ -13,9 +13,10 @@ use std::io;
 use std::time::Duration;
 
 use crate::diagnosis::{Bind, Diagnosis, LeaseOf, Owner, Socket, Unseen};
-use crate::hold::Binder;
+use crate::hold::{self, Binder};
+use crate::holder::Holder;
 use crate::registry::{Registry, slot};
-use crate::sys::{self, Protocol, SocketEntry, State, Wanted};
+use crate::sys::{self, ProcessId, Protocol, SocketEntry, State, Wanted};
 
 /// How many sockets are told of, and how many owners of each.
 const MAX_SOCKETS: usize = 16;
@@ -47,21 +48,37 @@ pub fn diagnose(port: u16) -> Diagnosis {
 /// Nothing of it fails: what cannot be seen is a part of the answer.
 pub(crate) fn look(port: u16, registry: Option<&Registry>) -> Diagnosis {
     let lease = registry.and_then(|registry| lease(port, registry));
+    let holder = lease.as_ref().map(|lease| lease.holder.pid());
+    look_at(port, lease, holder)
+}
+
+/// The same for who has leased the port, and asks who else is on it.
+pub(crate) fn look_beside_hold(port: u16) -> Diagnosis {
+    look_at(port, None, Some(Some(std::process::id())))
+}
+
+/// `holder`: who may have a hold of the port, if it is leased.
+fn look_at(port: u16, lease: Option<LeaseOf>, holder: Option<Option<u32>>) -> Diagnosis {
     let (mut entries, blind) = match sys::sockets(Wanted { serving: None, port: Some(port) }) {
         Ok(entries) => (entries, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    entries.sort_by_key(|entry| match entry.state {
-        State::Listen => 0,
-        State::Bound => 1,
-        State::Connected => 2,
-        State::TimeWait => 3,
+    entries.sort_by_key(|entry| {
+        let by_state = match entry.state {
+            State::Listen => 0,
+            State::Bound => 1,
+            State::Connected => 2,
+            State::TimeWait => 3,
+        };
+        // What keeps TCP away goes first; of equal ones, the one that was made first.
+        (by_state, entry.protocol == Protocol::Udp, entry.local, entry.inode)
     });
     let more = entries.len().saturating_sub(MAX_SOCKETS);
     entries.truncate(MAX_SOCKETS);
     let mut sockets = with_owners(entries);
-    let holder = lease.as_ref().and_then(|lease| lease.holder.pid());
-    sockets.iter_mut().for_each(|socket| socket.is_hold = is_hold(socket, holder, lease.is_some()));
+    if let Some(holder) = holder {
+        sockets.iter_mut().for_each(|socket| socket.is_hold = is_hold(socket, holder));
+    }
     let bind = match sockets.is_empty() && lease.is_none() {
         true => bind(port),
         false => Bind::NotAsked,
@@ -77,15 +94,24 @@ fn lease(port: u16, registry: &Registry) -> Option<LeaseOf> {
         return None;
     }
     let holder = space.holder(port);
-    let started = holder.pid().and_then(sys::process_start);
-    let lives = started.is_some() && started == holder.process_start();
-    let is_ours = holder.pid() == Some(std::process::id()) && lives;
-    Some(LeaseOf { holder, lives, is_ours })
+    let own = std::process::id();
+    let is_ours = holder.pid() == Some(own) && holder.process_start() == sys::process_start(own);
+    Some(LeaseOf { lives: lives(&holder), holder, is_ours })
+}
+
+/// `None`: it cannot be told.
+fn lives(holder: &Holder) -> Option<bool> {
+    // Without `/proc`, or with that of another pid namespace, all would look gone.
+    sys::process_start(std::process::id())?;
+    let (pid, start) = (holder.pid()?, holder.process_start()?);
+    Some(sys::may_live(ProcessId { pid, start }))
 }
 
 fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
     let inodes: Vec<u64> =
         entries.iter().map(|entry| entry.inode.into()).filter(|&inode| inode != 0).collect();
+    // A root without its privileges is told so by `is_partial`.
+    let is_hidden = |uid: u32| ![0, uid].contains(&sys::effective_uid());
     let owners = match inodes.is_empty() {
         true => Ok(sys::Owners::default()),
         false => sys::owners(&inodes, AT_MOST),
@@ -93,28 +119,31 @@ fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
     let socket = |entry: SocketEntry| {
         let found = owners.as_ref().map(|owners| owners.found.iter()).into_iter().flatten();
         let found = found.filter(|(inode, _)| *inode == u64::from(entry.inode));
+        let found: Vec<ProcessId> = found.map(|&(_, id)| id).collect();
         let owned: Vec<Owner> =
-            found.take(MAX_OWNERS).map(|&(_, id)| process::describe(id)).collect();
+            found.iter().take(MAX_OWNERS).map(|&id| process::describe(id)).collect();
         let unseen = match &owners {
             _ if entry.inode == 0 || !owned.is_empty() => None,
-            Ok(owners) if owners.is_partial => Some(Unseen::NotPermitted),
+            Ok(owners) if owners.is_late => Some(Unseen::NoTime),
+            // Where `/proc` hides other users' processes (`hidepid`), it does not say so.
+            Ok(owners) if owners.is_partial || is_hidden(entry.uid) => Some(Unseen::NotPermitted),
             Ok(_) => Some(Unseen::NotHere),
             Err(_) => Some(Unseen::NoProc),
         };
-        Socket { entry, is_hold: false, owners: owned, unseen }
+        let more_owners = found.len() - owned.len();
+        Socket { entry, is_hold: false, owners: owned, more_owners, unseen }
     };
     entries.into_iter().map(socket).collect()
 }
 
-/// Bound on the wildcard, and not listening, by who took the lease; or by ourselves, for a server; or by
-/// somebody who is not to be seen, of a port that is leased.
-fn is_hold(socket: &Socket, holder: Option<u32>, is_leased: bool) -> bool {
+/// Of a port that is leased: bound where holds are, and not listening, by who took the lease, or by
+/// somebody who is not to be seen.
+fn is_hold(socket: &Socket, holder: Option<u32>) -> bool {
     let SocketEntry { protocol, state, local, .. } = &socket.entry;
-    let looks_so =
-        *protocol == Protocol::Tcp && *state == State::Bound && local.ip().is_unspecified();
-    let own = Some(std::process::id());
-    let by_holder = |owner: &Owner| Some(owner.pid) == holder || Some(owner.pid) == own;
-    looks_so && (socket.owners.iter().any(by_holder) || is_leased && socket.owners.is_empty())
+    let is_bound = *protocol == Protocol::Tcp && *state == State::Bound;
+    let looks_so = is_bound && (local.ip().is_unspecified() || local.ip() == hold::TOKEN);
+    let by_holder = |owner: &Owner| Some(owner.pid) == holder;
+    looks_so && (socket.owners.is_empty() || socket.owners.iter().any(by_holder))
 }
 
 /// For a moment, an exclusive bind is in the way of others; so it is the last thing that is asked.

@@ -39,8 +39,8 @@ pub struct Diagnosis {
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseOf {
     pub(crate) holder: Holder,
-    /// Whether the process that took it lives, as far as can be seen from here.
-    pub(crate) lives: bool,
+    /// Whether the process that took it lives; `None`: it cannot be told.
+    pub(crate) lives: Option<bool>,
     pub(crate) is_ours: bool,
 }
 
@@ -60,6 +60,8 @@ pub struct Socket {
     /// Known to be the kernel's hold of a lease.
     pub(crate) is_hold: bool,
     pub(crate) owners: Vec<Owner>,
+    /// Beside `owners`, so many were seen.
+    pub(crate) more_owners: usize,
     /// Why there are no `owners`.
     pub(crate) unseen: Option<Unseen>,
 }
@@ -69,6 +71,8 @@ pub struct Socket {
 pub(crate) enum Unseen {
     /// Some processes may not be looked into.
     NotPermitted,
+    /// It took too long to look at all.
+    NoTime,
     /// None that can be seen: of another pid namespace, or gone by now.
     NotHere,
     /// There is no `/proc`.
@@ -122,7 +126,7 @@ impl Socket {
         self.entry.uid
     }
 
-    /// The processes that have it: several, if it was inherited. None, if they are not to be seen, or if
+    /// The processes that have it: several, if it was inherited; of many, some. None, if they are not to be seen, or if
     /// nobody has it any more.
     pub fn owners(&self) -> &[Owner] {
         &self.owners

@@ -49,7 +49,7 @@ use crate::sys;
 
 /// The address whose exclusive bind stands for a hold in the presence of TIME_WAIT. Any address of
 /// 127.0.0.0/8 that no server uses does.
-const TOKEN: Ipv4Addr = Ipv4Addr::new(127, 83, 71, 9);
+pub(crate) const TOKEN: Ipv4Addr = Ipv4Addr::new(127, 83, 71, 9);
 
 /// The sockets that keep one port. Dropping them frees it.
 #[derive(Debug, Default)]

@@ -164,7 +164,7 @@ impl Lease {
         };
         let error = Error::io(kind, format_args!("{doing} {}{hint}", self.addr()), error);
         match kind {
-            ErrorKind::PortTaken => error.with_diagnosis(diagnose::look(self.port, None)),
+            ErrorKind::PortTaken => error.with_diagnosis(diagnose::look_beside_hold(self.port)),
             _ => error.with_port(self.port),
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn of(diagnosis: &Diagnosis) -> Cause {
     let serves_udp = |it: &Socket| it.is_udp() && it.state() == SocketState::Bound;
     if any(SocketState::Listening) || diagnosis.sockets.iter().any(serves_udp) {
         Cause::Listening
-    } else if diagnosis.lease.is_some() {
+    } else if diagnosis.lease.is_some() || diagnosis.sockets.iter().any(Socket::is_hold) {
         Cause::Leased
     } else if any(SocketState::Bound) {
         Cause::Bound

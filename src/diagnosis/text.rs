@@ -41,7 +41,10 @@ impl Diagnosis {
                     .to_owned();
             }
             let own = if lease.is_ours { "this very process, " } else { "" };
-            let gone = if lease.lives { "" } else { ", which is gone" };
+            let gone = match lease.lives {
+                Some(false) => ", which is gone, or in another container",
+                _ => "",
+            };
             format!("leased by {own}{}{gone}", lease.holder)
         });
         let next = self.next_step().map(|next| format!("next: {next}"));
@@ -57,8 +60,9 @@ impl Diagnosis {
                 Some(lease) if lease.is_ours => {
                     "drop the lease, or the server, that has it".to_owned()
                 }
-                Some(lease) if !lease.lives && lease.holder.pid().is_some() => {
-                    "wait for it with `LeaseBuilder::wait`: a watchdog ends what that process left"
+                Some(lease) if lease.lives == Some(false) => {
+                    "wait for it with `LeaseBuilder::wait`: a watchdog ends what a process that is \
+                     gone has left"
                         .to_owned()
                 }
                 _ => "wait for it with `LeaseBuilder::wait`, or let any port be chosen".to_owned(),
@@ -77,7 +81,7 @@ impl Diagnosis {
             Cause::NotPermitted => {
                 "let any port be chosen: the system excludes this one".to_owned()
             }
-            Cause::TimeWait => "let the server set SO_REUSEADDR, or wait for a minute".to_owned(),
+            Cause::TimeWait => "let the server set SO_REUSEADDR, or wait a minute".to_owned(),
             Cause::Unknown => {
                 "let any port be chosen, or look from outside of this container".to_owned()
             }
@@ -87,18 +91,16 @@ impl Diagnosis {
 
     fn end_who_has_it(&self) -> String {
         let port = self.port;
-        let socket = self.sockets.iter().find(|socket| !socket.is_hold);
-        let Some(owner) = socket.and_then(|socket| socket.owners.first()) else {
-            return match socket.and_then(|socket| socket.unseen) {
-                Some(Unseen::NotPermitted) => format!(
-                    "look as root who it is (`ss -lntup sport = :{port}`), or let any port be chosen"
-                ),
-                _ => "look into other containers and users, or let any port be chosen".to_owned(),
-            };
+        let in_the_way = |it: &&Socket| {
+            !it.is_hold && matches!(it.state(), SocketState::Listening | SocketState::Bound)
         };
-        let pid = owner.pid;
+        let mut sockets = self.sockets.iter().filter(in_the_way);
+        let socket = sockets.clone().next();
+        let Some(owner) = socket.and_then(|socket| socket.owners.first()) else {
+            return self.look_for(socket);
+        };
         match &owner.role {
-            Role::Ourselves => "drop the listener, or the server, that has it".to_owned(),
+            Role::Ourselves => "drop the socket, the lease or the server that has it".to_owned(),
             Role::Server { .. } => {
                 "wait until that test is over, or let any port be chosen".to_owned()
             }
@@ -110,8 +112,40 @@ impl Diagnosis {
             Role::Service { unit } => {
                 format!("`systemctl stop {unit}`, or let any port be chosen")
             }
-            Role::Other => format!("end process {pid}, or let any port be chosen"),
+            Role::Other => {
+                let mut pids: Vec<u32> = sockets
+                    .by_ref()
+                    .flat_map(|socket| &socket.owners)
+                    .filter(|owner| owner.role == Role::Other)
+                    .map(Owner::pid)
+                    .collect();
+                pids.sort_unstable();
+                pids.dedup();
+                let pids = all(pids.iter().map(u32::to_string).collect(), 0);
+                format!("end {pids}, or let any port be chosen")
+            }
         }
+    }
+
+    /// What helps to find who has `socket`.
+    fn look_for(&self, socket: Option<&Socket>) -> String {
+        let port = self.port;
+        let listens = self.cause() == Cause::Listening;
+        let look = match socket.and_then(|socket| Some((socket, socket.unseen?))) {
+            Some((socket, Unseen::NotPermitted | Unseen::NoTime)) => {
+                let by = match listens {
+                    true => format!("ss -lntup sport = :{port}"),
+                    // `ss` shows those that do not listen since iproute2 6.8 only.
+                    false => format!("find /proc/*/fd -lname '*:?{}?'", socket.entry.inode),
+                };
+                &format!("look as root who it is (`{by}`)")
+            }
+            Some((_, Unseen::NoProc)) => "look where there is a /proc",
+            _ => "look into other containers",
+        };
+        // Its hold is bound, and does not listen.
+        let hint = if listens { "" } else { "; it may be a lease of another user or registry" };
+        format!("{look}, or let any port be chosen{hint}")
     }
 
     /// Connections have no line of their own beside a listener, nor when they are over.
@@ -123,9 +157,11 @@ impl Diagnosis {
             match socket.state() {
                 SocketState::TimeWait => over += 1,
                 SocketState::Connected if is_served => connected += 1,
+                // Who asks knows of a lease that is not told of.
+                _ if socket.is_hold && self.lease.is_none() => {}
                 _ => {
                     lines.push(line(socket));
-                    lines.extend(socket.owners.first().map(details).filter(|_| !socket.is_hold));
+                    lines.extend(details(socket).filter(|_| !socket.is_hold));
                 }
             }
         }
@@ -147,25 +183,49 @@ impl Diagnosis {
 /// One socket, and whose it is.
 fn line(socket: &Socket) -> String {
     let (local, who) = (socket.local(), whose(socket));
+    let are_many = socket.owners.len() > 1;
+    let verb = |one: &'static str, many: &'static str| if are_many { many } else { one };
     match (socket.state(), socket.remote()) {
         _ if socket.is_hold => format!("held by the kernel for that lease, on {local}"),
-        (SocketState::Listening, _) => format!("{who} listens on {local}"),
-        (SocketState::Bound, _) if socket.is_udp() => format!("{who} serves {local} by UDP"),
-        (_, Some(remote)) => format!("{who} has a connection from {local} to {remote}"),
-        _ => format!("{who} has bound {local}, and does not listen"),
+        (SocketState::Listening, _) => format!("{who} {} on {local}", verb("listens", "listen")),
+        (SocketState::Bound, _) if socket.is_udp() => {
+            format!("{who} {} bound {local} for UDP", verb("has", "have"))
+        }
+        (_, Some(remote)) => {
+            format!("{who} {} a connection from {local} to {remote}", verb("has", "have"))
+        }
+        _ => format!(
+            "{who} {} bound {local}, and {} not listen",
+            verb("has", "have"),
+            verb("does", "do")
+        ),
     }
 }
 
-/// `process 4242 (nginx), 4243 (nginx)`
+/// `process 4242`, `processes 4242, 4243 and 2 more`
+fn all(mut processes: Vec<String>, more: usize) -> String {
+    if more > 0 {
+        processes.push(format!("{more} more"));
+    }
+    match processes.pop() {
+        Some(last) if !processes.is_empty() => {
+            format!("processes {} and {last}", processes.join(", "))
+        }
+        last => format!("process {}", last.unwrap_or_default()),
+    }
+}
+
+/// `processes 4242 (nginx) and 4243 (nginx)`
 fn whose(socket: &Socket) -> String {
     let uid = socket.uid();
     match socket.unseen {
         _ if !socket.owners.is_empty() => {
             let owners =
                 socket.owners.iter().map(|Owner { pid, name, .. }| format!("{pid} ({name})"));
-            format!("process {}", owners.collect::<Vec<_>>().join(", "))
+            all(owners.collect(), socket.more_owners)
         }
         Some(Unseen::NotPermitted) => format!("somebody (uid {uid}, not visible to this process)"),
+        Some(Unseen::NoTime) => format!("somebody (uid {uid}; there was no time to see who)"),
         Some(Unseen::NotHere) => {
             format!("somebody (uid {uid}, not to be seen from this container)")
         }
@@ -174,9 +234,9 @@ fn whose(socket: &Socket) -> String {
     }
 }
 
-/// `  uid 33 (www-data), started 3 min ago, of nginx.service: nginx -g ...`
-fn details(owner: &Owner) -> String {
-    let Owner { command, uid, user, age, role, .. } = owner;
+/// `  uid 33 (www-data), started 3 min ago, of nginx.service: nginx -g ...`; of several, the first.
+fn details(socket: &Socket) -> Option<String> {
+    let Owner { pid, command, uid, user, age, role, .. } = socket.owners.first()?;
     let mut facts = Vec::new();
     if let Some(uid) = uid {
         let user = user.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
@@ -192,7 +252,8 @@ fn details(owner: &Owner) -> String {
         Role::Service { unit } => Some(format!("of {unit}")),
     });
     let command = if command.is_empty() { String::new() } else { format!(": {command}") };
-    format!("  {}{command}", facts.join(", "))
+    let which = if socket.owners.len() > 1 { format!("{pid}: ") } else { String::new() };
+    Some(format!("  {which}{}{command}", facts.join(", ")))
 }
 
 fn rounded(age: Duration) -> String {

@@ -113,7 +113,7 @@ fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)>
 pub(super) fn taken(registry: &Registry, port: u16, waited: Duration, ours: bool) -> Error {
     let diagnosis = diagnose::look(port, Some(registry).filter(|_| !ours));
     let is = match diagnosis.cause() {
-        Cause::Free => "in use a moment ago, and is free now".to_owned(),
+        Cause::Free | Cause::TimeWait => "in use a moment ago, and is free now".to_owned(),
         _ if ours => format!("{}, and not leased from this registry", diagnosis.summary()),
         _ => diagnosis.summary(),
     };

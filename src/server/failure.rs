@@ -43,7 +43,7 @@ pub(super) fn cannot_listen(name: &str, addr: SocketAddr, error: io::Error) -> E
     let doing = format_args!("listen on {addr} for server `{name}`{hint}");
     let error = Error::io(kind, doing, error);
     match kind {
-        ErrorKind::PortTaken => error.with_diagnosis(diagnose::look(addr.port(), None)),
+        ErrorKind::PortTaken => error.with_diagnosis(diagnose::look_beside_hold(addr.port())),
         _ => error.with_port(addr.port()),
     }
 }
@@ -232,7 +232,7 @@ pub(super) fn stranger(name: &str, port: u16, who: &str) -> Error {
          {who}, which is not of this server; if it serves the port for the server, as a proxy does, use \
          `Ready::connects()`"
     );
-    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnose::look(port, None))
+    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnose::look_beside_hold(port))
 }
 
 /// Somebody did not want it any more.
@@ -253,7 +253,8 @@ pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str)
 
 /// Who else is on the port of a server of ours, if somebody is, or may be.
 fn others_on(port: u16) -> Option<Diagnosis> {
-    let diagnosis = Some(port).filter(|&port| port != 0).map(|port| diagnose::look(port, None))?;
+    let diagnosis =
+        Some(port).filter(|&port| port != 0).map(|port| diagnose::look_beside_hold(port))?;
     // A listener in this very process is none of the server's.
     let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
     let is_others = |it: &Socket| !it.is_hold() && !it.owners().iter().any(is_server);

@@ -14,8 +14,10 @@ const MAX_FILE: u64 = 1 << 20;
 pub(crate) struct Owners {
     /// Each with the inode of the socket, by pid.
     pub(crate) found: Vec<(u64, ProcessId)>,
-    /// Some processes may not be looked into, or there was no time to look into all.
+    /// Some processes may not be looked into.
     pub(crate) is_partial: bool,
+    /// There was no time to look into all.
+    pub(crate) is_late: bool,
 }
 
 /// Looks who has the sockets with these `inodes`; 8 us for each process, and 4 us for each descriptor of
@@ -29,7 +31,7 @@ pub(crate) fn owners(inodes: &[u64], at_most: Duration) -> io::Result<Owners> {
     let mut owners = Owners::default();
     for entry in process::processes()? {
         if start.elapsed() >= at_most {
-            owners.is_partial = true;
+            owners.is_late = true;
             break;
         }
         match process::sockets_of(entry.id.pid) {
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn no_time_to_look_is_said() {
         let owners = owners(&[1], Duration::ZERO).expect("/proc");
-        assert!(owners.is_partial && owners.found.is_empty());
+        assert!(owners.is_late && owners.found.is_empty());
     }
 
     #[test]
