@@ -39,6 +39,30 @@ fn main() {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
             answer(listener.accept().unwrap().0);
         }
+        ["bind", address, how] => {
+            let _socket = bind(address.parse().unwrap(), how).unwrap();
+            say("bound");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
+        ["client", address] => {
+            let stream = TcpStream::connect(address).unwrap();
+            say(stream.local_addr().unwrap().port());
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
+        ["diagnose", port] => {
+            let diagnosis = portlease::diagnose(port.parse().unwrap());
+            say(format_args!("{:?}\n{diagnosis}", diagnosis.cause()));
+        }
+        ["diagnose-own-lease"] => {
+            let lease = portlease::lease().unwrap();
+            let diagnosis = portlease::diagnose(lease.port());
+            say(format_args!("{lease}\n{}\n{:?}\n{diagnosis}", process::id(), diagnosis.cause()));
+        }
+        ["check", ref addrs @ ..] => {
+            for check in portlease::check(addrs.iter().map(|addr| addr.parse().unwrap())) {
+                say(format_args!("{}\n{check}", if check.is_free() { "free" } else { "not free" }));
+            }
+        }
         ["hear", port] => hear(port.parse().unwrap()),
         ["serve-twice"] => {
             // A worker in the same group: whoever stops only the first one leaves this one.
@@ -259,6 +283,12 @@ fn serve_near(port: u16, how: &str) -> ! {
 }
 
 fn listen(address: SocketAddr, how: &str) -> io::Result<TcpListener> {
+    let socket = bind(address, how)?;
+    socket.listen(16)?;
+    Ok(socket.into())
+}
+
+fn bind(address: SocketAddr, how: &str) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(how != "exclusive")?;
     match how {
@@ -269,8 +299,7 @@ fn listen(address: SocketAddr, how: &str) -> io::Result<TcpListener> {
         other => panic!("no such way: {other}"),
     }
     socket.bind(&address.into())?;
-    socket.listen(16)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn serve_with(listener: &TcpListener) -> ! {

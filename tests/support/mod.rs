@@ -1,9 +1,11 @@
 //! What the tests share: the child program, registries of their own, and namespaces; beside these,
-//! tests that are alone (`alone`), and servers as people run them (`real`).
+//! tests that are alone (`alone`), servers as people run them (`real`), and texts that are kept
+//! (`snapshot`).
 #![allow(dead_code)] // each test binary uses its part
 
 pub(crate) mod alone;
 pub(crate) mod real;
+pub(crate) mod snapshot;
 
 use std::env;
 use std::fs;
@@ -143,6 +145,16 @@ impl Drop for TestChild {
     }
 }
 
+/// A process that is ended when this is dropped.
+pub(crate) struct Gone(pub(crate) Child);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A registry that no other test sees.
 pub(crate) struct OwnRegistry {
     pub(crate) dir: TempDir,
@@ -278,7 +290,11 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
 }
 
 pub(crate) fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
+    uid() == 0
+}
+
+pub(crate) fn uid() -> u32 {
+    fs::metadata("/proc/self").unwrap().uid()
 }
 
 pub(crate) fn signal(name: &str, pid: u32) {
@@ -329,6 +345,27 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 pub(crate) fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit(") ").next()?.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The variable that a command is given.
+pub(crate) fn variable(command: &Command, name: &str) -> String {
+    let (_, value) = command.get_envs().find(|(given, _)| *given == name).unwrap();
+    value.unwrap().to_str().unwrap().to_owned()
+}
+
+/// The living children of a process, by pid.
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| stat(*pid).is_some_and(|it| it[1] == parent.to_string());
+    let mut children: Vec<u32> = pids.filter(is_child).filter(|&pid| lives(pid)).collect();
+    children.sort_unstable();
+    children
+}
+
+/// The file that a process runs.
+pub(crate) fn program_of(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// What finds a process and its offspring: its own value of this variable.

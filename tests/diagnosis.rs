@@ -1,0 +1,312 @@
+//! Who has a port, in words: each case as a text for a reviewer, seen by several. The same as a value:
+//! `diagnosis_values`.
+
+mod support;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use portlease::{Cause, Server};
+use support::real;
+use support::snapshot::{Snapshot, Varying};
+use support::{
+    Gone, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, stdout_of, unshare,
+};
+
+/// In a mount namespace of its own. Since Linux 5.8, each mount of `/proc` has options of its own.
+const HIDEPID: &str = "mount -t proc -o hidepid=2 proc /proc
+                       export PORTLEASE_DIR=\"$1\"
+                       exec setpriv --reuid=12345 --regid=12345 --clear-groups \"$2\" diagnose \"$3\"";
+const NO_PROC: &str = "mount -t tmpfs none /proc
+                       export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
+                       exec \"$0\" diagnose \"$3\"";
+
+/// What is to be seen of `port`, by all who look.
+fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
+    let mut snapshot = Snapshot::new(&format!("diagnosis/{name}"));
+    let mut add = |who: &str, text: &str| snapshot.add(who, varying.replace(text));
+    let port = port.to_string();
+
+    let mut same = child_command(&["diagnose", &port]);
+    own.lend_to(&mut same);
+    let mine = stdout_of(&same.output().unwrap());
+    add("seen by the same user", &mine);
+    let range = support::variable(&same, "PORTLEASE_RANGE");
+    let looks = unshare(&["--mount"], NO_PROC, &[&own.arg(), &range, &port]);
+    if let Some(looks) = looks {
+        add("seen by the same user, without /proc", &stdout_of(&looks));
+    }
+
+    if let Some(other) = SomebodyElse::new() {
+        let registry = other.home().join("registry").display().to_string();
+        let mut looks = other.child_command(&["diagnose", &port]);
+        let his = stdout_of(&looks.env("PORTLEASE_DIR", &registry).output().unwrap());
+        add("seen by another user", &his);
+        let child = other.home().join("child").display().to_string();
+        if let Some(looks) = unshare(&["--mount"], HIDEPID, &[&registry, &child, &port]) {
+            add("seen by another user, hidepid=2", &stdout_of(&looks));
+        }
+    }
+    snapshot.check();
+}
+
+fn some_port(own: &OwnRegistry) -> u16 {
+    let port = own.request().lease().unwrap().port();
+    port
+}
+
+fn varying(port: u16, pid: u32) -> Varying {
+    Varying::new().number(port, "PORT").number(pid, "PID")
+}
+
+fn wait_for_listener(port: u16) {
+    eventually("it listens", || portlease::diagnose(port).cause() == Cause::Listening);
+}
+
+/// A server as people run it, whose lease is not in the registry of who looks.
+fn foreign(mut command: Command, port: u16) -> TestChild {
+    command.stderr(Stdio::null());
+    let child = TestChild::spawn(command);
+    wait_for_listener(port);
+    child
+}
+
+#[test]
+fn nothing_at_all() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    check("nothing", &own, port, &Varying::new().number(port, "PORT"));
+}
+
+#[test]
+fn a_lease_of_another_process() {
+    let own = OwnRegistry::new();
+    let mut holder = child_command(&["hold", &own.arg(), "1"]);
+    own.lend_to(&mut holder);
+    let mut holder = TestChild::spawn(holder);
+    let port = holder.line().unwrap().parse().unwrap();
+    check("leased", &own, port, &varying(port, holder.id()));
+    holder.finish();
+}
+
+/// Where there is no `/proc`, nobody is said to be gone.
+#[test]
+fn a_lease_of_who_looks() {
+    let own = OwnRegistry::new();
+    let mut snapshot = Snapshot::new("diagnosis/own-lease");
+    let mut add = |heading: &str, text: &str| {
+        let mut lines = text.splitn(3, '\n');
+        let (port, pid) = (lines.next().unwrap(), lines.next().unwrap());
+        let varying = Varying::new().number(port, "PORT").number(pid, "PID");
+        snapshot.add(heading, varying.replace(lines.next().unwrap()));
+    };
+    let mut role = child_command(&["diagnose-own-lease"]);
+    own.lend_to(&mut role);
+    add("by itself", &stdout_of(&role.output().unwrap()));
+    let script = "mount -t tmpfs none /proc; export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
+                  exec \"$0\" diagnose-own-lease";
+    let range = support::variable(&role, "PORTLEASE_RANGE");
+    if let Some(output) = unshare(&["--mount"], script, &[&own.arg(), &range]) {
+        add("by itself, without /proc", &stdout_of(&output));
+    }
+    snapshot.check();
+}
+
+#[test]
+fn a_listener_in_python() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let arguments = ["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"];
+    let python = foreign(real::command("python3", &arguments), port);
+    check("python", &own, port, &varying(port, python.id()).program("python3"));
+    python.kill();
+}
+
+#[test]
+fn a_listener_in_node() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let dir = real::dir_with(&[("server.js", real::SERVER_JS)]);
+    let mut command = real::command("node", &["server.js"]);
+    command.current_dir(dir.path()).env("PORT", port.to_string());
+    let node = foreign(command, port);
+    let mut varying = varying(port, node.id()).program("node");
+    varying.word("(MainThread)", "(node)"); // since version 22
+    check("node", &own, port, &varying);
+    node.kill();
+}
+
+#[test]
+fn nginx_and_its_workers() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let dir = real::dir_with(&[]);
+    let nginx = foreign(real::nginx_command(port, dir.path(), "off"), port);
+    let workers = || support::children_of(nginx.id());
+    eventually("its workers are there", || workers().len() == 2);
+    let workers = workers();
+    let mut varying = varying(port, nginx.id()).program("nginx");
+    varying.word(dir.path().to_str().unwrap(), "DIR");
+    let varying = varying.number(workers[0], "PID2").number(workers[1], "PID3");
+    check("nginx", &own, port, &varying);
+    support::signal("TERM", nginx.id());
+    eventually("it is gone", || !support::lives(nginx.id()));
+}
+
+#[test]
+fn a_listener_of_another_user() {
+    let Some(other) = SomebodyElse::new() else { return };
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let server = foreign(other.child_command(&["serve", &port.to_string()]), port);
+    check("another-user", &own, port, &varying(port, server.id()));
+    server.kill();
+}
+
+#[test]
+fn a_forked_pair() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let server = || {
+        let mut command = child_command(&["serve-inherited"]);
+        command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        Gone(command.spawn().unwrap())
+    };
+    let (one, two) = (server(), server());
+    drop(listener);
+    let has_it =
+        |it: &Gone| support::program_of(it.0.id()).is_some_and(|it| it.ends_with("test-child"));
+    eventually("both are the program", || has_it(&one) && has_it(&two));
+    let (first, second) = (one.0.id().min(two.0.id()), one.0.id().max(two.0.id()));
+    check("forked-pair", &own, port, &varying(port, first).number(second, "PID2"));
+}
+
+#[test]
+fn two_listeners_that_share_a_port() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let address = format!("127.0.0.1:{port}");
+    let mut servers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut server = TestChild::spawn(child_command(&["serve-on", &address, "shared"]));
+            server.line_after("PORT=");
+            server
+        })
+        .collect();
+    servers.sort_by_key(|it| it.id());
+    let varying = varying(port, servers[0].id()).number(servers[1].id(), "PID2");
+    check("shared", &own, port, &varying);
+}
+
+#[test]
+fn a_listener_with_clients() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let server = foreign(child_command(&["serve", &port.to_string()]), port);
+    let _clients: Vec<_> = (0..3).map(|_| support::connect((Ipv4Addr::LOCALHOST, port))).collect();
+    check("listener-with-clients", &own, port, &varying(port, server.id()));
+}
+
+#[test]
+fn a_client_alone() {
+    let own = OwnRegistry::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let mut client = TestChild::spawn(child_command(&["client", &address.to_string()]));
+    let port = client.line().unwrap().parse().unwrap();
+    check("client", &own, port, &varying(port, client.id()).number(address.port(), "PORT2"));
+    client.finish();
+}
+
+/// A connection that is over, on this port.
+fn time_wait(port: u16) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(address).unwrap();
+    let client = TcpStream::connect(address).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    drop(server); // who closes first is in TIME_WAIT
+    drop((client, listener));
+    eventually("it is over", || portlease::diagnose(port).cause() == Cause::TimeWait);
+}
+
+#[test]
+fn time_wait_alone() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    time_wait(port);
+    check("time-wait", &own, port, &Varying::new().number(port, "PORT"));
+}
+
+#[test]
+fn a_silent_socket() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let address = format!("0.0.0.0:{port}");
+    let mut silent = TestChild::spawn(child_command(&["bind", &address, "exclusive"]));
+    silent.line().expect("it has bound it");
+    check("silent", &own, port, &varying(port, silent.id()));
+    silent.finish();
+}
+
+#[test]
+fn a_udp_server() {
+    let own = OwnRegistry::new();
+    let port = own.request().udp().lease().unwrap().port();
+    let server = TestChild::spawn(child_command(&["datagrams", &port.to_string()]));
+    eventually("it is bound", || portlease::diagnose(port).cause() == Cause::Listening);
+    check("udp", &own, port, &varying(port, server.id()));
+}
+
+#[test]
+fn a_server_of_a_living_test() {
+    let own = OwnRegistry::new();
+    let lease = own.request().label("api").lease().unwrap();
+    let server = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
+    let server = server.start().unwrap();
+    let varying = varying(server.port(), server.pid()).number(std::process::id(), "TEST");
+    check("server", &own, server.port(), &varying);
+}
+
+#[test]
+fn an_orphan_of_a_killed_harness() {
+    let own = OwnRegistry::new();
+    let mut harness = child_command(&["escaping-harness", "exec setsid \"$0\" serve"]);
+    own.lend_to(&mut harness);
+    harness.stderr(Stdio::null());
+    let mut harness = TestChild::spawn(harness);
+    let pid = harness.line().expect("the harness failed").parse().unwrap();
+    let port = own.registry.list().unwrap()[0].port();
+    let harness_pid = harness.id();
+    harness.kill();
+    eventually("the watchdog has let its lease go", || own.registry.list().unwrap().is_empty());
+    check("orphan", &own, port, &varying(port, pid).number(harness_pid, "TEST"));
+    support::signal("KILL", pid);
+}
+
+#[test]
+fn a_container_s_proxy() {
+    let own = OwnRegistry::new();
+    let port = some_port(&own);
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = dir.path().join("docker-proxy");
+    fs::copy(support::child_path(), &proxy).unwrap();
+    let mut command = Command::new(&proxy);
+    command.args(["serve", &port.to_string()]);
+    let proxy = foreign(command, port);
+    check("container", &own, port, &varying(port, proxy.id()).program("docker-proxy"));
+    proxy.kill();
+}
+
+/// Below 1024, for who has no privilege.
+#[test]
+fn a_port_that_may_not_be_bound() {
+    let own = OwnRegistry::new();
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first.trim() == "0" {
+        return support::skip("every port may be bound here").unwrap_or(());
+    }
+    check("privileged", &own, 1, &Varying::new());
+}

@@ -1,0 +1,408 @@
+//! Who has a port, as a value: exactly the sockets that are on it, what they do, and whose they are.
+//! The same in words: `diagnosis`.
+
+mod support;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portlease::{Cause, Diagnosis, Lease, Role, Socket, SocketState, check, diagnose};
+use socket2::{Domain, Type};
+use support::alone;
+use support::snapshot::{Snapshot, Varying};
+use support::{
+    Allotment, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, skip, stdout_of,
+};
+
+fn bind(addr: SocketAddr, only_v6: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+fn localhost(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The state, the own address and the other end of each.
+fn sockets(diagnosis: &Diagnosis) -> Vec<(SocketState, SocketAddr, Option<SocketAddr>)> {
+    let sockets = diagnosis.sockets().iter();
+    sockets.map(|socket| (socket.state(), socket.local(), socket.remote())).collect()
+}
+
+fn pids(socket: &Socket) -> Vec<u32> {
+    socket.owners().iter().map(portlease::Owner::pid).collect()
+}
+
+#[test]
+fn a_listener_a_client_an_end_and_a_silent_socket_are_told_apart() {
+    let block = Allotment::new();
+    let (port, silent) = (block.first, block.first + 1);
+    assert_eq!((diagnose(port).cause(), diagnose(port).is_free()), (Cause::Free, true));
+    assert!(diagnose(port).sockets().is_empty() && diagnose(port).next_step().is_none());
+
+    let _silent = bind(localhost(silent), false).unwrap();
+    let found = diagnose(silent);
+    assert_eq!((found.cause(), found.is_free()), (Cause::Bound, false));
+    assert_eq!(sockets(&found), [(SocketState::Bound, localhost(silent), None)]);
+    assert_eq!(found.sockets()[0].uid(), support::uid());
+
+    let listener = TcpListener::bind(localhost(port)).unwrap();
+    let found = diagnose(port);
+    assert_eq!((found.cause(), found.is_free()), (Cause::Listening, false));
+    assert_eq!(sockets(&found), [(SocketState::Listening, localhost(port), None)]);
+    let owner = &found.sockets()[0].owners()[0];
+    assert_eq!((owner.pid(), owner.role()), (process::id(), &Role::Ourselves));
+    assert!(owner.started().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
+
+    let client = TcpStream::connect(localhost(port)).unwrap();
+    let (server, from) = listener.accept().unwrap();
+    let found = diagnose(port);
+    let expected = [
+        (SocketState::Listening, localhost(port), None),
+        (SocketState::Connected, localhost(port), Some(from)),
+    ];
+    assert_eq!((found.cause(), sockets(&found)), (Cause::Listening, expected.to_vec()));
+    let found = diagnose(from.port());
+    let expected = [(SocketState::Connected, from, Some(localhost(port)))];
+    assert_eq!((found.cause(), sockets(&found)), (Cause::Connected, expected.to_vec()));
+    assert!(!found.is_free());
+
+    drop(server); // who closes first is in TIME_WAIT
+    drop((client, listener));
+    eventually("it is over", || diagnose(port).cause() == Cause::TimeWait);
+    let found = diagnose(port);
+    assert_eq!(sockets(&found), [(SocketState::TimeWait, localhost(port), Some(from))]);
+    assert!(found.is_free() && found.sockets()[0].owners().is_empty());
+    TcpListener::bind(localhost(port)).expect("a server that sets SO_REUSEADDR");
+}
+
+/// Neither of the port that it connects to, nor, as one who is to be ended, of its own.
+#[test]
+fn a_client_is_not_who_has_the_port() {
+    let block = Allotment::new();
+    let listener = TcpListener::bind(localhost(block.first)).unwrap();
+    let mut client =
+        TestChild::spawn(child_command(&["client", &localhost(block.first).to_string()]));
+    let own_port: u16 = client.line().unwrap().parse().unwrap();
+    let found = diagnose(block.first);
+    assert!(!found.sockets().iter().any(|socket| pids(socket).contains(&client.id())));
+    let found = diagnose(own_port);
+    assert_eq!(pids(&found.sockets()[0]), [client.id()]);
+    assert!(!found.next_step().unwrap().contains("end process"), "{found}");
+
+    // Its port is a listener's too, on another address: that one is to be ended.
+    let Ok(other) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), own_port)) else { return };
+    let found = diagnose(own_port);
+    assert_eq!(
+        (found.cause(), found.sockets()[0].local()),
+        (Cause::Listening, other.local_addr().unwrap())
+    );
+    assert!(!found.next_step().unwrap().contains(&client.id().to_string()), "{found}");
+    drop(listener);
+}
+
+/// 2000 is neither 20001 nor 200.
+#[test]
+fn a_number_that_begins_likewise_is_another() {
+    let (short, long) = loop {
+        let short = Lease::builder().range(2_000..=2_999).lease().unwrap();
+        if let Ok(long) = Lease::builder().exact(short.port() * 10 + 1).lease() {
+            break (short, long);
+        }
+    };
+    let _listener = long.bind().unwrap();
+    let _datagrams = long.bind_udp().unwrap();
+    let found = diagnose(short.port());
+    assert_eq!(found.cause(), Cause::Leased);
+    assert!(found.sockets().iter().all(|it| it.is_hold() && it.local().port() == short.port()));
+    let found = diagnose(long.port());
+    assert_eq!(found.cause(), Cause::Listening);
+    assert!(found.sockets().iter().all(|it| it.local().port() == long.port()));
+}
+
+/// The kernel says so itself, when it is asked for an exclusive bind.
+#[test]
+fn sockets_conflict_where_a_bind_is_refused() {
+    // Here, a spawn of another test could keep a copy of a socket for a moment.
+    if !alone::in_own_process("sockets_conflict_where_a_bind_is_refused") {
+        return;
+    }
+    let block = Allotment::new();
+    let ips: [IpAddr; 7] =
+        ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"]
+            .map(|ip| ip.parse().unwrap());
+    if bind((Ipv6Addr::LOCALHOST, block.first).into(), false).is_err() {
+        return skip("there is no IPv6 here").unwrap_or(());
+    }
+    let mut conflicts = 0;
+    for (bound, only_v6) in ips.into_iter().flat_map(|ip| [(ip, false), (ip, true)]) {
+        let is_mapped = matches!(bound, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        if only_v6 && (bound.is_ipv4() || is_mapped) {
+            continue; // there is no such thing
+        }
+        let has = bind(SocketAddr::new(bound, block.first), only_v6).unwrap();
+        has.listen(1).unwrap();
+        let found = diagnose(block.first);
+        assert_eq!(found.sockets().len(), 1, "{found}");
+        assert_eq!(found.sockets()[0].local().ip(), bound);
+        for ip in ips {
+            let refused = bind(SocketAddr::new(ip, block.first), false).is_err();
+            let said = found.conflicts(ip).count() == 1;
+            assert_eq!(said, refused, "{ip}, where {bound} is bound (IPv6 only: {only_v6})");
+            conflicts += usize::from(refused);
+        }
+    }
+    assert!(conflicts > 20, "{conflicts}");
+}
+
+#[test]
+fn all_who_have_one_socket() {
+    let block = Allotment::new();
+    let listener = TcpListener::bind(localhost(block.first)).unwrap();
+    let mut servers: Vec<_> = (0..6)
+        .map(|_| {
+            let mut command = Command::new("sleep");
+            command.arg("1000").stdin(OwnedFd::from(listener.try_clone().unwrap()));
+            let child = command.stdout(process::Stdio::null()).spawn().unwrap();
+            support::Gone(child)
+        })
+        .collect();
+    drop(listener);
+    servers.sort_by_key(|it| it.0.id());
+    let found = diagnose(block.first);
+    let expected: Vec<_> = servers.iter().take(4).map(|it| it.0.id()).collect();
+    assert_eq!((found.sockets().len(), pids(&found.sockets()[0])), (1, expected));
+    assert!(found.to_string().contains(" (sleep) and 2 more listen on "), "{found}");
+    servers.truncate(2);
+    let expected: Vec<_> = servers.iter().map(|it| it.0.id()).collect();
+    assert_eq!(pids(&diagnose(block.first).sockets()[0]), expected);
+}
+
+/// Each child has copies of all sockets until it execs, and is gone a moment later.
+#[test]
+fn processes_that_come_and_go_are_no_obstacle() {
+    let block = Allotment::new();
+    let _listener = TcpListener::bind(localhost(block.first)).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let churn = || {
+            let mut spawned = 0;
+            while !done.load(Ordering::Relaxed) && spawned < 5_000 {
+                assert!(Command::new("true").status().unwrap().success());
+                spawned += 1;
+            }
+            spawned
+        };
+        let churns = [scope.spawn(churn), scope.spawn(churn)];
+        let start = Instant::now();
+        let mut looks = 0;
+        while looks < 100 || start.elapsed() < Duration::from_secs(1) {
+            let found = diagnose(block.first);
+            assert_eq!(found.cause(), Cause::Listening, "{found}");
+            assert_eq!(found.sockets().len(), 1, "{found}");
+            assert!(pids(&found.sockets()[0]).contains(&process::id()), "{found}");
+            assert!(!found.to_string().is_empty());
+            looks += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        let spawned: u32 = churns.into_iter().map(|it| it.join().unwrap()).sum();
+        assert!(spawned > 20, "{spawned} processes, {looks} looks");
+    });
+}
+
+#[test]
+fn a_listener_of_another_network_namespace_is_another_s() {
+    let possible = Command::new("unshare").args(["--net", "true"]).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        return skip("`unshare --net` is not possible here").unwrap_or(());
+    }
+    let block = Allotment::new();
+    let mut inner = Command::new("unshare");
+    inner.arg("--net").arg(support::child_path());
+    inner.args(["serve-on", &format!("0.0.0.0:{}", block.first), "alone"]);
+    let mut inner = TestChild::spawn(inner);
+    inner.line_after("PORT=");
+    let found = diagnose(block.first);
+    assert_eq!((found.cause(), found.sockets().len()), (Cause::Free, 0), "{found}");
+}
+
+#[test]
+fn udp_is_told_from_tcp() {
+    let block = Allotment::new();
+    let datagrams = UdpSocket::bind(localhost(block.first)).unwrap();
+    let found = diagnose(block.first);
+    assert!(found.sockets()[0].is_udp());
+    assert_eq!(sockets(&found), [(SocketState::Bound, localhost(block.first), None)]);
+    let peer = UdpSocket::bind(localhost(block.first + 1)).unwrap();
+    datagrams.connect(peer.local_addr().unwrap()).unwrap();
+    let found = diagnose(block.first);
+    let expected = (SocketState::Connected, localhost(block.first), peer.local_addr().ok());
+    assert_eq!((found.cause(), sockets(&found)), (Cause::Connected, vec![expected]));
+    // What keeps a TCP server away goes first.
+    let _silent = bind(localhost(block.first + 1), false).unwrap();
+    let found = diagnose(block.first + 1);
+    let are_udp: Vec<_> = found.sockets().iter().map(Socket::is_udp).collect();
+    assert_eq!(are_udp, [false, true]);
+}
+
+/// By the wildcard, or, over TIME_WAIT, by an address that nobody uses besides.
+#[test]
+fn a_hold_is_known_by_its_lease() {
+    let lease = portlease::lease().unwrap();
+    let found = diagnose(lease.port());
+    assert_eq!((found.cause(), found.lease().unwrap().pid()), (Cause::Leased, Some(process::id())));
+    assert!(!found.sockets().is_empty() && found.sockets().iter().all(Socket::is_hold), "{found}");
+
+    let port = lease.port();
+    let listener = lease.bind().unwrap();
+    let client = TcpStream::connect(lease.addr()).unwrap();
+    drop(listener.accept().unwrap());
+    drop((client, listener));
+    eventually("it is over", || {
+        diagnose(port).sockets().iter().any(|it| it.state() == SocketState::TimeWait)
+    });
+    drop(lease);
+    let lease = Lease::builder().exact(port).wait(support::DEADLINE).lease().unwrap();
+    let found = diagnose(lease.port());
+    assert_eq!(found.cause(), Cause::Leased);
+    let bound = found.sockets().iter().filter(|it| it.state() == SocketState::Bound);
+    let bound: Vec<_> = bound.map(Socket::is_hold).collect();
+    assert_eq!(bound, [true, true], "{found}");
+}
+
+/// Our own socket, without a lease, is as much in the way as another's.
+#[test]
+fn a_silent_socket_of_ours_is_no_hold() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let _silent = bind((Ipv4Addr::UNSPECIFIED, block.first).into(), false).unwrap();
+    let found = diagnose(block.first);
+    assert_eq!((found.cause(), found.sockets()[0].is_hold()), (Cause::Bound, false), "{found}");
+    let error = own.request().exact(block.first).lease().unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("it is bound by somebody who does not listen, and not leased"), "{text}");
+    assert!(text.contains(&format!("has bound 0.0.0.0:{}", block.first)), "{text}");
+    let diagnosis = error.diagnosis().unwrap();
+    assert_eq!((diagnosis.cause(), diagnosis.port()), (Cause::Bound, block.first));
+}
+
+#[test]
+fn whether_addresses_can_be_bound() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let mut snapshot = Snapshot::new("diagnosis/check");
+    let mut varying = Varying::new();
+    for (i, name) in ["PORT", "PORT2", "PORT3", "PORT4"].into_iter().enumerate() {
+        varying = varying.number(usize::from(block.first) + i, name);
+    }
+    let port = |i: u16| localhost(block.first + i);
+    let ready = |command| {
+        let mut child = TestChild::spawn(command);
+        child.line().expect("it is not ready");
+        child
+    };
+    let listener = ready(child_command(&["serve-on", &port(0).to_string(), "alone"]));
+    let silent = format!("0.0.0.0:{}", block.first + 1);
+    let silent = ready(child_command(&["bind", &silent, "exclusive"]));
+    let lease = own.request().exact(block.first + 2).lease().unwrap();
+    for (pid, name) in [(process::id(), "TEST"), (listener.id(), "PID"), (silent.id(), "PID2")] {
+        varying = varying.number(pid, name);
+    }
+    let mut answers = |heading: &str, addrs: &[SocketAddr], expected: &[bool]| {
+        let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
+        let mut role = vec!["check"];
+        role.extend(addrs.iter().map(String::as_str));
+        let mut role = child_command(&role);
+        own.lend_to(&mut role);
+        let answer = stdout_of(&role.output().unwrap());
+        let are_free = answer.lines().filter(|line| matches!(*line, "free" | "not free"));
+        let are_free: Vec<_> = are_free.map(|line| line == "free").collect();
+        assert_eq!(are_free, expected, "{answer}");
+        snapshot.add(heading, varying.replace(&answer));
+    };
+
+    answers("nothing is on it", &[port(3)], &[true]);
+    let beside = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), block.first));
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, block.first));
+    answers("a listener on 127.0.0.1", &[port(0), beside, any], &[false, true, false]);
+    answers("a silent socket", &[port(1)], &[false]);
+    answers("a lease", &[port(2)], &[false]);
+    let far = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), block.first + 3));
+    answers("an address of another machine", &[far], &[false]);
+
+    let connection = TcpListener::bind(port(3)).unwrap();
+    let client = TcpStream::connect(port(3)).unwrap();
+    drop(connection.accept().unwrap());
+    drop((client, connection));
+    eventually("it is over", || diagnose(port(3).port()).cause() == Cause::TimeWait);
+    answers("TIME_WAIT", &[port(3)], &[true]);
+    drop(lease);
+
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if let Some(other) = SomebodyElse::new().filter(|_| first.trim() != "0") {
+        let mut role = other.child_command(&["check", "127.0.0.1:1"]);
+        role.env("PORTLEASE_DIR", other.home().join("registry"));
+        let answer = stdout_of(&role.output().unwrap());
+        snapshot.add("a port that may not be bound", answer);
+    }
+    snapshot.check();
+
+    let ours = portlease::lease().unwrap();
+    let checks = check([ours.addr()]);
+    assert!(checks[0].is_free() && checks[0].diagnosis().is_none(), "its server can start");
+    assert_eq!(checks[0].addr(), ours.addr());
+    assert!(check([]).is_empty());
+}
+
+/// `cargo test --release --test diagnosis_values -- --ignored --nocapture what_a_diagnosis_costs`
+#[test]
+#[ignore = "prints figures; 2 000 processes"]
+fn what_a_diagnosis_costs() {
+    const INSIDE: &str = "PORTLEASE_TEST_CROWDED";
+    if std::env::var_os(INSIDE).is_none() {
+        let flags = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let script = "ip link set lo up; ulimit -n 30000; export PORTLEASE_TEST_CROWDED=1
+                      exec \"$1\" --exact what_a_diagnosis_costs --ignored --nocapture";
+        let tests = std::env::current_exe().unwrap();
+        let output = support::unshare(&flags, script, &[tests.to_str().unwrap()]);
+        if let Some(output) = output {
+            println!("{}", stdout_of(&output));
+        }
+        return;
+    }
+    let busy = TcpListener::bind(localhost(1_100)).unwrap();
+    let connect = |_| {
+        let client = TcpStream::connect(localhost(1_100)).unwrap();
+        (client, busy.accept().unwrap())
+    };
+    let _connections: Vec<_> = (0..1_000).map(connect).collect();
+    let _listeners: Vec<_> =
+        (2_000..6_000).map(|port| TcpListener::bind(localhost(port)).unwrap()).collect();
+    let _datagrams: Vec<_> =
+        (6_000..10_000).map(|port| UdpSocket::bind(localhost(port)).unwrap()).collect();
+    let sleep = |_| support::Gone(Command::new("sleep").arg("1000").spawn().unwrap());
+    let _processes: Vec<_> = (0..2_000).map(sleep).collect();
+    let cases = [(2_500, Cause::Listening), (1_099, Cause::Free), (1_100, Cause::Listening)];
+    for (port, expected) in cases {
+        let mut times: Vec<_> = (0..11)
+            .map(|_| {
+                let start = Instant::now();
+                assert_eq!(diagnose(port).cause(), expected);
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        println!("port {port}, {expected:?}: {:?}, at most {:?}", times[5], times[10]);
+        // Half a second to look for owners; the machine may be busy.
+        assert!(times[5] < Duration::from_secs(2));
+    }
+}
