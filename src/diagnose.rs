@@ -22,13 +22,13 @@ use crate::sys::{self, ProcessId, Protocol, SocketEntry, State, Wanted};
 const MAX_SOCKETS: usize = 16;
 const MAX_OWNERS: usize = 4;
 
-/// How long the owners are looked for.
+/// How long the owners are looked for, apart from waiting for a CPU.
 const AT_MOST: Duration = Duration::from_millis(400);
 
 /// Looks who has `port`: by lease, by TCP or by UDP.
 ///
 /// It does not fail: what cannot be looked at is part of the answer. It takes some milliseconds, and at
-/// most about half a second on a machine with thousands of processes.
+/// most about half a second on a machine with thousands of processes, unless that is busy with others.
 ///
 /// # Examples
 ///
