@@ -13,7 +13,7 @@ use super::ports::Ports;
 use super::process::{End, described};
 use crate::complaint::{Complaint, What, complaint};
 use crate::diagnose;
-use crate::diagnosis::{Diagnosis, Owner, Role, Socket, SocketState};
+use crate::diagnosis::{Diagnosis, Owner, Role, Socket, SocketState, Unseen};
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, ProcessEntry, Protocol};
 
@@ -257,8 +257,15 @@ fn others_on(port: u16) -> Option<Diagnosis> {
         Some(port).filter(|&port| port != 0).map(|port| diagnose::look_beside_hold(port))?;
     // A listener in this very process is none of the server's.
     let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
-    let is_others = |it: &Socket| !it.is_hold() && !it.owners().iter().any(is_server);
-    let in_the_way = |it: &Socket| is_others(it) && it.state() != SocketState::TimeWait;
+    let is_late = |it: &Socket| it.unseen == Some(Unseen::NoTime); // so it may be the server's
+    let is_others = |it: &Socket| {
+        !it.is_hold() && !is_late(it) && !it.owners().iter().any(is_server)
+    };
+    // Nobody has the connections that the server has not accepted.
+    let in_the_way = |it: &Socket| match it.state() {
+        SocketState::Listening | SocketState::Bound => is_others(it),
+        _ => is_others(it) && !it.owners().is_empty(),
+    };
     diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
 }
 
