@@ -87,10 +87,11 @@ impl Tally {
         for (count, holder) in largest_holders(registry, ports) {
             message.push_str(&format!("\n  {count} leased by {holder}"));
         }
-        message.push_str(
-            "\n  release some, wait for one with `LeaseBuilder::wait`, or widen the range (in \
-             code, or with PORTLEASE_RANGE)",
-        );
+        message.push_str(match leased + in_use {
+            0 => "\n  take another range",
+            _ => "\n  release some, wait for one with `LeaseBuilder::wait`, or widen the range",
+        });
+        message.push_str(" (in code, or with PORTLEASE_RANGE)");
         Error::new(ErrorKind::Exhausted, message)
     }
 }
@@ -142,7 +143,7 @@ fn is_this_process(holder: &Holder) -> bool {
 pub(super) fn excluded(port: u16, error: io::Error) -> Error {
     let hint = match port {
         ..1024 => "; a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)",
-        _ => "",
+        _ => "; let any port be chosen",
     };
     let message =
         format!("failed to lease port {port}: the system does not let this process bind it{hint}");
