@@ -370,7 +370,7 @@ fn what_a_diagnosis_costs() {
     const INSIDE: &str = "PORTLEASE_TEST_CROWDED";
     if std::env::var_os(INSIDE).is_none() {
         let flags = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-        let script = "ip link set lo up; ulimit -n 30000; export PORTLEASE_TEST_CROWDED=1
+        let script = "ip link set lo up; ulimit -n 15000; export PORTLEASE_TEST_CROWDED=1
                       exec \"$1\" --exact what_a_diagnosis_costs --ignored --nocapture";
         let tests = std::env::current_exe().unwrap();
         let output = support::unshare(&flags, script, &[tests.to_str().unwrap()]);

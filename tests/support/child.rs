@@ -58,6 +58,14 @@ fn main() {
             let diagnosis = portlease::diagnose(lease.port());
             say(format_args!("{lease}\n{}\n{:?}\n{diagnosis}", process::id(), diagnosis.cause()));
         }
+        ["bind-without-descriptors"] => {
+            let lease = portlease::lease().unwrap();
+            let mut files = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                files.push(file);
+            }
+            say(format_args!("{:?}", lease.bind().unwrap_err()));
+        }
         ["check", ref addrs @ ..] => {
             for check in portlease::check(addrs.iter().map(|addr| addr.parse().unwrap())) {
                 say(format_args!("{}\n{check}", if check.is_free() { "free" } else { "not free" }));

@@ -13,6 +13,7 @@ pub(crate) struct Varying {
     numbers: Vec<(String, String)>,
     words: Vec<(String, String)>,
     programs: Vec<String>,
+    after: Vec<(String, &'static str)>,
 }
 
 impl Varying {
@@ -32,6 +33,15 @@ impl Varying {
         self
     }
 
+    /// This, and then the `other`.
+    pub(crate) fn and(mut self, other: Varying) -> Varying {
+        self.numbers.extend(other.numbers);
+        self.words.extend(other.words);
+        self.programs.extend(other.programs);
+        self.after.extend(other.after);
+        self
+    }
+
     pub(crate) fn word(&mut self, word: &str, name: &str) -> &mut Varying {
         self.words.push((word.to_owned(), name.to_owned()));
         self
@@ -40,6 +50,12 @@ impl Varying {
     /// The file name of a program, whose path may be any.
     pub(crate) fn program(mut self, name: &str) -> Varying {
         self.programs.push(name.to_owned());
+        self
+    }
+
+    /// A number after `words`, which nobody knows but who is tested.
+    pub(crate) fn after(mut self, words: &str, name: &'static str) -> Varying {
+        self.after.push((words.to_owned(), name));
         self
     }
 
@@ -53,6 +69,9 @@ impl Varying {
         text = between(&text, ", for ", " s", "AGO").replace("AGO s", "AGO");
         text = between(&text, "-lname '*:?", "?'", "INODE");
         text = self.numbers_replaced(&text);
+        for (words, name) in &self.after {
+            text = number_after(&text, words, name);
+        }
         for uid in [super::uid(), 0] {
             text = text.replace(&format!("uid {uid}:"), "uid UID:");
             text = text.replace(&format!("uid {uid},"), "uid UID,");
@@ -110,6 +129,19 @@ fn between(text: &str, start: &str, end: &str, by: &str) -> String {
         if let (true, Some((inside, _))) = (is_age, after.split_once(end)) {
             replaced.push_str(by);
             rest = &after[inside.len()..];
+        }
+    }
+    replaced + rest
+}
+
+fn number_after(text: &str, words: &str, name: &str) -> String {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(words) {
+        replaced.extend([before, words]);
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() < after.len() {
+            replaced.push_str(name);
         }
     }
     replaced + rest

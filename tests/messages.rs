@@ -1,0 +1,361 @@
+//! Every message that mentions a port, as the text that `unwrap` prints, for a reviewer. Each is provoked.
+
+mod support;
+
+use std::error::Error as _;
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{self, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use portlease::{Bound, Error, Group, Ready, Registry, Server, ServerBuilder};
+use support::snapshot::{Snapshot, Varying};
+use support::{
+    Allotment, Gone, OwnRegistry, SomebodyElse, TestChild, child_command, shell, skip, stdout_of,
+    unshare,
+};
+
+/// How long a server has to show what is wrong with it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// As it is for a port that only its test knows.
+fn varying(port: u16) -> Varying {
+    let varying = Varying::new().number(process::id(), "TEST").number(port, "PORT");
+    varying.number(port + 1, "PORT+1").number(port + 2, "PORT+2").number(port + 3, "PORT+3")
+}
+
+fn text(error: &Error) -> String {
+    assert_eq!(
+        error.diagnosis().map(portlease::Diagnosis::port),
+        error.diagnosis().and(error.port())
+    );
+    // It is not said twice.
+    let source = error.source().map(|source| source.to_string()).unwrap_or_default();
+    assert!(source.is_empty() || !error.to_string().contains(&source), "{error:?}");
+    format!("{error:?}")
+}
+
+fn localhost(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[test]
+fn of_leases_that_are_not_to_be_had() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let port = block.first;
+    let mut snapshot = Snapshot::new("messages/leases");
+    let mut add = |heading: &str, error: &Error, varying: Varying| {
+        snapshot.add(heading, varying.replace(&text(error)));
+    };
+    let exact = |port| own.request().exact(port);
+
+    let role = ["hold-exact", &own.arg(), &port.to_string(), "0"];
+    let mut holder = TestChild::spawn(child_command(&role));
+    assert_eq!(holder.line().as_deref(), Some("held"));
+    let held = || varying(port).number(holder.id(), "PID");
+    add("leased by another process", &exact(port).lease().unwrap_err(), held());
+    let mine = exact(port + 1).label("mine").lease().unwrap();
+    let waited = exact(port).wait(Duration::from_millis(100)).lease().unwrap_err();
+    add("leased by another process, and waited for with a lease", &waited, held());
+    add("leased by this process", &exact(port + 1).lease().unwrap_err(), varying(port));
+    let other = OwnRegistry::new();
+    let error = other.request().exact(port + 1).lease().unwrap_err();
+    let mut varied = Varying::default();
+    varied.word(&own_command(), "COMMAND");
+    add("leased from another registry", &error, varied.and(varying(port)));
+
+    let stranger = format!("127.0.0.1:{}", port + 2);
+    let mut stranger = TestChild::spawn(child_command(&["serve-on", &stranger, "alone"]));
+    stranger.line().expect("it does not listen");
+    let stranger_s = || varying(port).number(stranger.id(), "PID");
+    add("in use by a stranger", &exact(port + 2).lease().unwrap_err(), stranger_s());
+    let waited = exact(port + 2).wait(Duration::from_millis(300)).lease().unwrap_err();
+    add("in use by a stranger, and waited for with a lease", &waited, stranger_s());
+    let silent = format!("0.0.0.0:{}", port + 3);
+    let mut silent = TestChild::spawn(child_command(&["bind", &silent, "exclusive"]));
+    silent.line().expect("it is not bound");
+    let error = exact(port + 3).lease().unwrap_err();
+    add("bound by a stranger", &error, varying(port).number(silent.id(), "PID"));
+    let udp = own.request().udp().lease().unwrap();
+    let datagrams = TestChild::spawn(child_command(&["datagrams", &udp.to_string()]));
+    support::eventually("it is bound", || UdpSocket::bind(udp.addr()).is_err());
+    let number = udp.port();
+    let error = udp.bind_udp().unwrap_err();
+    let of_udp = || Varying::new().number(number, "PORT").number(datagrams.id(), "PID");
+    add("a lease's port that is bound for UDP", &error, of_udp());
+    drop(udp);
+    let error = exact(number).udp().lease().unwrap_err();
+    add("bound for UDP by a stranger", &error, of_udp());
+
+    let address = mine.addr().to_string();
+    let mut server = TestChild::spawn(child_command(&["serve-on", &address, "alone"]));
+    server.line().expect("it does not listen");
+    let error = mine.bind().unwrap_err();
+    add("a lease's port that is listened on", &error, varying(port).number(server.id(), "PID"));
+
+    let range = || own.request().range(port..=port + 2);
+    let error = range().lease().unwrap_err();
+    add("a range", &error, held());
+    add("more than there are", &range().lease_many(4).unwrap_err(), varying(port));
+    add("a block that there is not", &range().lease_block(4).unwrap_err(), varying(port));
+    add("two of a range", &range().lease_many(2).unwrap_err(), held());
+    let two = own.request().range(port..=port + 1);
+    add("a block of a range", &two.lease_block(2).unwrap_err(), held());
+
+    let slot = own.slots().join((port + 5).to_string());
+    fs::create_dir(&slot).unwrap();
+    let unusable = || {
+        let mut varying = varying(port).number(port + 5, "PORT+5");
+        varying.word(own.slots().to_str().unwrap(), "REGISTRY");
+        varying
+    };
+    add("a slot that cannot be used", &exact(port + 5).lease().unwrap_err(), unusable());
+    let error = own.request().range(port + 5..=port + 5).lease().unwrap_err();
+    add("a range of slots that cannot be used", &error, unusable());
+    let error = own.request().range(port + 1..=port + 5).lease_many(4).unwrap_err();
+    add("a range with a slot that cannot be used", &error, unusable());
+    snapshot.check();
+}
+
+/// The command line of this process, as it is shown.
+fn own_command() -> String {
+    let arguments: Vec<_> = std::env::args().collect();
+    arguments.join(" ").chars().take(200).collect()
+}
+
+#[test]
+fn of_ports_that_may_not_be_bound() {
+    let Some(other) = SomebodyElse::new() else { return };
+    let mut snapshot = Snapshot::new("messages/excluded");
+    // In a network namespace, where such a thing can be set: for 1, and for many.
+    let script = "echo 21000 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+                  export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$3\" WANTED=\"$4\"
+                  exec setpriv --reuid=12345 --regid=12345 --clear-groups \"$2\" try-variable $5";
+    let registry = other.home().join("registry").display().to_string();
+    let child = other.home().join("child").display().to_string();
+    for (heading, range, wanted, variable) in [
+        ("below 1024", "20000-20002", "80", "WANTED"),
+        ("above", "20000-20002", "20001", "WANTED"),
+        ("a range", "20000-20002", "", "NOT_SET"),
+    ] {
+        let arguments = [&registry, &child, range, wanted, variable];
+        let Some(output) = unshare(&["--net"], script, &arguments) else { return };
+        snapshot.add(heading, stdout_of(&output));
+    }
+    snapshot.check();
+}
+
+#[test]
+fn of_settings() {
+    let own = OwnRegistry::new();
+    let mut snapshot = Snapshot::new("messages/settings");
+    let mut add = |heading: &str, error: &Error| snapshot.add(heading, text(error));
+    add("port 0", &own.request().exact(0).lease().unwrap_err());
+    add("port 0 of several", &own.request().lease_exact(&[7, 0]).unwrap_err());
+    add("the same twice", &own.request().lease_exact(&[9, 8, 9]).unwrap_err());
+    add("a range from 0", &own.request().range(0..=9).lease().unwrap_err());
+    add("many exact ones", &own.request().exact(9).lease_many(2).unwrap_err());
+    add("a free port of another machine", &Bound::on([192, 0, 2, 1]).unwrap_err());
+    let start = |builder: ServerBuilder| builder.start().unwrap_err();
+    let builder = || Server::builder(child_command(&["serve"])).name("api");
+    add("a server without a port", &start(builder()));
+    let lease = || own.request().lease().unwrap();
+    add("a server with two ports", &start(builder().report_port().lease(lease())));
+    let named = builder().env_port_named("a:b", "ADMIN_PORT").lease(lease());
+    add("a port's name", &start(named.env_port("PORT")));
+    add("an inherited UDP socket", &start(builder().inherit_port().udp().lease(lease())));
+
+    let mut role = |heading: &str, role: &[&str], name: &str, value: &str| {
+        let mut command = child_command(role);
+        command.env("PORTLEASE_DIR", own.path()).env(name, value);
+        snapshot.add(heading, stdout_of(&command.output().unwrap()));
+    };
+    role("a variable", &["try-variable", "WANTED"], "WANTED", "x");
+    role("a variable that is empty", &["try-variable", "WANTED"], "WANTED", "");
+    role("the registry's range", &["try"], "PORTLEASE_RANGE", "9-8");
+    snapshot.check();
+
+    let file = own.dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Registry::open(&file).and_then(|it| it.list()).unwrap_err();
+    assert_eq!(error.port(), None, "{error:?}");
+}
+
+/// A case: what it is called, and the server on a port, with a stranger who is there before.
+type Case<'a> = (&'a str, fn(u16) -> (ServerBuilder, Option<Gone>));
+
+fn told(command: Command) -> ServerBuilder {
+    Server::builder(command).env_port("PORT")
+}
+
+fn stranger(address: &str) -> Option<Gone> {
+    let mut child = child_command(&["serve-on", address, "alone"]);
+    let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 5]).unwrap();
+    Some(Gone(child))
+}
+
+#[test]
+fn of_servers_on_a_port_that_they_are_told() {
+    let own = OwnRegistry::new();
+    let cases: [Case<'_>; 16] = [
+        ("it ends", |_| (told(shell("echo no licence; exit 3")), None)),
+        ("it ends, the port is in use", |_| {
+            (told(shell("echo bind: Address already in use; exit 98")), None)
+        }),
+        ("it ends, a stranger has the port", |port| {
+            let address = localhost(port).to_string();
+            (told(child_command(&["serve-on", &address, "alone"])), stranger(&address))
+        }),
+        ("it becomes a daemon", |_| (told(child_command(&["daemon", "ends-first", "full"])), None)),
+        ("it does not listen", |_| (told(shell("exec sleep 1000")), None)),
+        ("it listens on another port", |_| (told(shell("PORT=0 exec \"$0\" serve")), None)),
+        ("it listens on another address", |port| {
+            (told(child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"])), None)
+        }),
+        ("it does not serve by UDP", |_| (told(child_command(&["serve"])).udp(), None)),
+        ("it serves another address by UDP", |_| {
+            (told(child_command(&["datagrams-and-serve", "0"])).udp(), None)
+        }),
+        ("it does not answer as it should", |_| {
+            (told(child_command(&["serve"])).ready(Ready::http_status("/", 204)), None)
+        }),
+        ("nothing accepts", |_| (told(shell("exec sleep 1000")).ready(Ready::connects()), None)),
+        ("it does not accept on what it inherited", |_| {
+            (Server::builder(shell("exec sleep 1000")).inherit_port(), None)
+        }),
+        ("it inherits a port of another machine", |_| {
+            let builder = Server::builder(child_command(&["serve"])).inherit_port();
+            (builder.host([192, 0, 2, 1]), None)
+        }),
+        ("it inherits a port that a stranger listens on", |port| {
+            let builder = Server::builder(child_command(&["serve"])).inherit_port();
+            (builder, stranger(&localhost(port).to_string()))
+        }),
+        ("a stranger listens in its place", |port| {
+            let command = child_command(&["serve-on", &format!("[::]:{port}"), "v6only"]);
+            (told(command), stranger(&localhost(port).to_string()))
+        }),
+        ("a stranger listens beside it", |port| {
+            (told(shell("exec sleep 1000")), stranger(&format!("127.0.0.2:{port}")))
+        }),
+    ];
+    let fails = |make: fn(u16) -> (ServerBuilder, Option<Gone>)| {
+        let lease = own.request().lease().unwrap();
+        let port = lease.port();
+        let (builder, stranger) = make(port);
+        let builder = builder.name("api").lease(lease);
+        let error = builder.start_timeout(PATIENCE).start().unwrap_err();
+        let varying = Varying::new().number(process::id(), "TEST").number(port, "PORT");
+        let varying = match stranger {
+            Some(stranger) => varying.number(stranger.0.id(), "STRANGER"),
+            None => varying,
+        };
+        let varying = varying.after("127.0.0.1:", "ANOTHER").after("PORT=", "ANOTHER");
+        let varying = varying.after("DAEMON=", "PID").after("and left ", "PID");
+        varying.after("process ", "PID").replace(&text(&error))
+    };
+    let mut snapshot = Snapshot::new("messages/servers");
+    thread::scope(|scope| {
+        let cases = cases.map(|(heading, make)| (heading, scope.spawn(move || fails(make))));
+        for (heading, text) in cases {
+            snapshot.add(heading, text.join().unwrap());
+        }
+    });
+    snapshot.check();
+}
+
+#[test]
+fn of_servers_that_choose_their_port() {
+    let sleep = || Server::builder(shell("exec sleep 1000"));
+    let elsewhere = child_command(&["serve-on", "127.0.0.2:0", "alone"]);
+    let elsewhere = Server::builder(elsewhere).report_port();
+    let silent = Server::builder(child_command(&["chooses", "2", "stdout", "quiet"]));
+    let two = "http://127.0.0.1:{0} http://127.0.0.1:{1}";
+    let two = Server::builder(child_command(&["chooses", "2", "stdout", two]));
+    let cases: [(&str, ServerBuilder, &[&str]); 6] = [
+        ("it reports nothing", sleep().report_port(), &[]),
+        ("it writes nothing", sleep().report_port_file("port"), &[]),
+        ("it listens nowhere", sleep().observe_port(), &[]),
+        ("it listens for others", elsewhere, &["port ", "127.0.0.2:", "PORT="]),
+        ("it listens on two", silent.report_port(), &["listens on ", " and "]),
+        ("it reports two", two.report_port(), &["reports ", " and ", "127.0.0.1:"]),
+    ];
+    let fails = |builder: ServerBuilder, names: &[&str]| {
+        let error = builder.name("api").start_timeout(PATIENCE).start().unwrap_err();
+        let varying = names.iter().fold(Varying::new(), |it, name| it.after(name, "PORT"));
+        varying.replace(&text(&error))
+    };
+    let mut snapshot = Snapshot::new("messages/choosing");
+    thread::scope(|scope| {
+        let cases = cases
+            .map(|(heading, builder, names)| (heading, scope.spawn(move || fails(builder, names))));
+        for (heading, text) in cases {
+            snapshot.add(heading, text.join().unwrap());
+        }
+    });
+    snapshot.check();
+}
+
+/// What is printed meanwhile.
+#[test]
+fn of_what_is_said_while_servers_start() {
+    let own = OwnRegistry::new();
+    let mut snapshot = Snapshot::new("messages/said");
+    let mut says = |heading: &str, role: &[&str]| {
+        let mut command = child_command(role);
+        own.lend_to(&mut command);
+        let output = command.env("RUST_BACKTRACE", "0").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let said = said
+            .lines()
+            .filter(|line| !line.contains("panicked at") && !line.contains("RUST_BACKTRACE"));
+        let said: Vec<_> = said.collect();
+        let varying = Varying::new().after("on port ", "PORT").after("127.0.0.1:", "PORT");
+        let varying = varying.after("ready after ", "SOME");
+        snapshot.add(heading, varying.replace(&said.join("\n")));
+    };
+    says("it is slow", &["one-start", "told", "sleep 2.5; exec \"$0\" serve"]);
+    says("it is kept out", &["one-start", "told", "echo EADDRINUSE; exit 98"]);
+    says("it does not say its port", &["one-start", "reported", "\"$0\" serve >/dev/null & wait"]);
+    says("a panic", &["one-server", "panic"]);
+    snapshot.check();
+}
+
+#[test]
+fn of_a_start_that_is_called_off_and_a_server_that_stays() {
+    let mut snapshot = Snapshot::new("messages/ends");
+    let group = Group::builder()
+        .server("web", &[], |_| Ok(Server::builder(shell("exec sleep 1000")).env_port("PORT")))
+        .server("api", &[], |_| Ok(Server::builder(shell("sleep 0.3; exit 3")).env_port("PORT")));
+    let error = group.start().unwrap_err();
+    snapshot.add("of a group", Varying::new().after("on port ", "PORT").replace(&text(&error)));
+    if let Some(other) = SomebodyElse::new() {
+        let dir = other.home().join("registry").display().to_string();
+        let setpriv = other.setuid_setpriv().display().to_string();
+        let mut stays = TestChild::spawn(other.child_command(&["unstoppable", &dir, &setpriv]));
+        let pid = stays.line().unwrap();
+        let said = stays.line().unwrap();
+        support::signal("KILL", pid.parse().unwrap());
+        let varying = Varying::new().number(&pid, "PID").after("on port ", "PORT");
+        snapshot.add("it does not stop", varying.replace(&said));
+    } else {
+        return skip("nobody else, who could keep a server").unwrap_or(());
+    }
+    snapshot.check();
+}
+
+#[test]
+fn of_descriptors() {
+    let own = OwnRegistry::new();
+    let mut command = child_command(&["bind-without-descriptors"]);
+    own.lend_to(&mut command);
+    let output = command.output().unwrap();
+    let mut snapshot = Snapshot::new("messages/descriptors");
+    let varying = Varying::new().after("127.0.0.1:", "PORT");
+    snapshot.add("a listener", varying.replace(&stdout_of(&output)));
+    snapshot.check();
+}
