@@ -22,6 +22,9 @@ const HIDEPID: &str = "mount -t proc -o hidepid=2 proc /proc
 const NO_PROC: &str = "mount -t tmpfs none /proc
                        export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
                        exec \"$0\" diagnose \"$3\"";
+/// As in a container that shares the network.
+const CONTAINER: &str = "export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
+                         exec \"$0\" diagnose \"$3\"";
 
 /// What is to be seen of `port`, by all who look.
 fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
@@ -37,6 +40,11 @@ fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
     let looks = unshare(&["--mount"], NO_PROC, &[&own.arg(), &range, &port]);
     if let Some(looks) = looks {
         add("seen by the same user, without /proc", &stdout_of(&looks));
+    }
+
+    let container = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    if let Some(looks) = unshare(&container, CONTAINER, &[&own.arg(), &range, &port]) {
+        add("seen from another pid namespace", &stdout_of(&looks));
     }
 
     if let Some(other) = SomebodyElse::new() {

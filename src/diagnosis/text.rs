@@ -229,7 +229,7 @@ fn whose(socket: &Socket) -> String {
         Some(Unseen::NotHere) => {
             format!("somebody (uid {uid}, not to be seen from this container)")
         }
-        Some(Unseen::NoProc) => format!("somebody (uid {uid}; there is no /proc to tell who)"),
+        Some(Unseen::NoProc) => format!("somebody (uid {uid}; there is no /proc that tells who)"),
         None => "nobody any more".to_owned(),
     }
 }
@@ -263,5 +263,126 @@ fn rounded(age: Duration) -> String {
         120..7_200 => format!("{:.0} min", seconds / 60.0),
         7_200..172_800 => format!("{:.0} h", seconds / 3_600.0),
         _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+/// What cannot be made everywhere. The rest: `tests/diagnosis.rs`.
+#[cfg(test)]
+mod tests {
+    use super::super::{Bind, LeaseOf};
+    use super::*;
+    use crate::holder::Holder;
+    use crate::sys::{Protocol, SocketEntry, State};
+
+    fn nothing() -> Diagnosis {
+        let (lease, bind) = (None, Bind::NotAsked);
+        Diagnosis { port: 5432, lease, sockets: Vec::new(), more: 0, blind: None, bind }
+    }
+
+    fn listener() -> Socket {
+        let local = "127.0.0.1:5432".parse().expect("an address");
+        let remote = "0.0.0.0:0".parse().expect("an address");
+        let (protocol, state, only_v6) = (Protocol::Tcp, State::Listen, None);
+        let (inode, uid, queue) = (77, 33, 0);
+        let entry = SocketEntry { protocol, state, local, remote, inode, uid, only_v6, queue };
+        Socket { entry, is_hold: false, owners: Vec::new(), more_owners: 0, unseen: None }
+    }
+
+    fn check(diagnosis: &Diagnosis, cause: Cause, expected: &str) {
+        assert_eq!((diagnosis.cause(), diagnosis.to_string().as_str()), (cause, expected));
+    }
+
+    /// The kernel tells of no socket that is bound and does not listen, before Linux 6.8.
+    #[test]
+    fn what_only_a_bind_tells() {
+        let with = |bind| Diagnosis { bind, ..nothing() };
+        check(&with(Bind::Free), Cause::Free, "port 5432 is free");
+        check(
+            &with(Bind::Refused),
+            Cause::Bound,
+            "port 5432 is bound by somebody who does not listen\n  \
+             next: look into other containers, or let any port be chosen; it may be a lease of \
+             another user or registry",
+        );
+        check(
+            &with(Bind::NotPermitted),
+            Cause::NotPermitted,
+            "port 5432 is not to be bound by this process\n  \
+             next: let any port be chosen: the system excludes this one",
+        );
+        check(
+            &Diagnosis { blind: Some("no netlink".to_owned()), ..nothing() },
+            Cause::Unknown,
+            "port 5432 is not to be looked at: no netlink\n  \
+             next: let any port be chosen, or look from outside of this container",
+        );
+    }
+
+    #[test]
+    fn a_service_of_the_system() {
+        let role = Role::Service { unit: "nginx.service".to_owned() };
+        let (name, command) = ("nginx".to_owned(), "nginx -g x".to_owned());
+        let (uid, user) = (Some(33), Some("www-data".to_owned()));
+        let age = Some(Duration::from_secs(7_300));
+        let owners = vec![Owner { pid: 42, name, command, uid, user, age, role }];
+        check(
+            &Diagnosis { sockets: vec![Socket { owners, ..listener() }], more: 2, ..nothing() },
+            Cause::Listening,
+            "port 5432 is in use\n  \
+             process 42 (nginx) listens on 127.0.0.1:5432\n    \
+             uid 33 (www-data), started 2 h ago, of nginx.service: nginx -g x\n  \
+             and 2 sockets more\n  \
+             next: `systemctl stop nginx.service`, or let any port be chosen",
+        );
+    }
+
+    #[test]
+    fn no_time_to_look() {
+        let late = Socket { unseen: Some(Unseen::NoTime), ..listener() };
+        check(
+            &Diagnosis { sockets: vec![late], ..nothing() },
+            Cause::Listening,
+            "port 5432 is in use\n  \
+             somebody (uid 33; there was no time to see who) listens on 127.0.0.1:5432\n  \
+             next: look as root who it is (`ss -lntup sport = :5432`), or let any port be chosen",
+        );
+    }
+
+    #[test]
+    fn whose_process_is_gone_or_not_on_record() {
+        let leased = |holder, lives| {
+            let lease = Some(LeaseOf { holder, lives, is_ours: false });
+            Diagnosis { lease, ..nothing() }
+        };
+        check(
+            &leased(Holder { pid: Some(42), ..Holder::unknown(5432) }, Some(false)),
+            Cause::Leased,
+            "port 5432 is leased\n  \
+             leased by pid 42, which is gone, or in another container\n  \
+             next: wait for it with `LeaseBuilder::wait`: a watchdog ends what a process that is \
+             gone has left",
+        );
+        check(
+            &leased(Holder::unknown(5432), None),
+            Cause::Leased,
+            "port 5432 is leased\n  \
+             locked by somebody who has not written who he is: he looks at it, or waits for it \
+             too\n  \
+             next: wait for it with `LeaseBuilder::wait`, or let any port be chosen",
+        );
+    }
+
+    #[test]
+    fn ages() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "120 min"),
+            (7_200, "2 h"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(rounded(Duration::from_secs(seconds)), expected);
+        }
     }
 }

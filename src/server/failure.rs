@@ -253,8 +253,7 @@ pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str)
 
 /// Who else is on the port of a server of ours, if somebody is, or may be.
 fn others_on(port: u16) -> Option<Diagnosis> {
-    let diagnosis =
-        Some(port).filter(|&port| port != 0).map(|port| diagnose::look_beside_hold(port))?;
+    let diagnosis = Some(port).filter(|&port| port != 0).map(diagnose::look_beside_hold)?;
     // A listener in this very process is none of the server's.
     let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
     let is_late = |it: &Socket| it.unseen == Some(Unseen::NoTime); // so it may be the server's
