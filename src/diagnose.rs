@@ -10,6 +10,7 @@ mod process;
 pub use self::check::{Check, check};
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::diagnosis::{Bind, Diagnosis, LeaseOf, Owner, Socket, Unseen};
@@ -63,19 +64,12 @@ fn look_at(port: u16, lease: Option<LeaseOf>, holder: Option<Option<u32>>) -> Di
         Ok(entries) => (entries, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    entries.sort_by_key(|entry| {
-        let by_state = match entry.state {
-            State::Listen => 0,
-            State::Bound => 1,
-            State::Connected => 2,
-            State::TimeWait => 3,
-        };
-        // What keeps TCP away goes first; of equal ones, the one that was made first.
-        (by_state, entry.protocol == Protocol::Udp, entry.local, entry.inode)
-    });
+    entries.sort_by_key(order);
     let more = entries.len().saturating_sub(MAX_SOCKETS);
     entries.truncate(MAX_SOCKETS);
     let mut sockets = with_owners(entries);
+    let first_owner = |socket: &Socket| socket.owners.first().map(Owner::pid);
+    sockets.sort_by_key(|socket| (order(&socket.entry), first_owner(socket)));
     if let Some(holder) = holder {
         sockets.iter_mut().for_each(|socket| socket.is_hold = is_hold(socket, holder));
     }
@@ -84,6 +78,17 @@ fn look_at(port: u16, lease: Option<LeaseOf>, holder: Option<Option<u32>>) -> Di
         false => Bind::NotAsked,
     };
     Diagnosis { port, lease, sockets, more, blind, bind }
+}
+
+/// What is most in the way goes first, and TCP before UDP.
+fn order(entry: &SocketEntry) -> (u8, bool, SocketAddr) {
+    let by_state = match entry.state {
+        State::Listen => 0,
+        State::Bound => 1,
+        State::Connected => 2,
+        State::TimeWait => 3,
+    };
+    (by_state, entry.protocol == Protocol::Udp, entry.local)
 }
 
 fn lease(port: u16, registry: &Registry) -> Option<LeaseOf> {

@@ -300,7 +300,7 @@ fn a_container_s_proxy() {
     let port = some_port(&own);
     let dir = tempfile::tempdir().unwrap();
     let proxy = dir.path().join("docker-proxy");
-    fs::copy(support::child_path(), &proxy).unwrap();
+    support::copy(&support::child_path(), &proxy);
     let mut command = Command::new(&proxy);
     command.args(["serve", &port.to_string()]);
     let proxy = foreign(command, port);

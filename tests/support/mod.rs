@@ -256,7 +256,7 @@ impl SomebodyElse {
         }
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        fs::copy(child_path(), home.path().join("child")).unwrap();
+        copy(&child_path(), &home.path().join("child"));
         Some(SomebodyElse { home })
     }
 
@@ -269,7 +269,7 @@ impl SomebodyElse {
     pub(crate) fn setuid_setpriv(&self) -> PathBuf {
         let found = Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap();
         let copy = self.home().join("setpriv");
-        fs::copy(stdout_of(&found), &copy).unwrap();
+        self::copy(Path::new(&stdout_of(&found)), &copy);
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
         copy
     }
@@ -280,6 +280,12 @@ impl SomebodyElse {
         command.arg(self.home().join("child")).args(arguments);
         command
     }
+}
+
+/// Copies a program by another process: what this one writes, a child of another test may have open
+/// for writing until it execs, and what is open for writing cannot be run.
+pub(crate) fn copy(program: &Path, to: &Path) {
+    stdout_of(&Command::new("cp").args([program, to]).output().unwrap());
 }
 
 /// Says why a test cannot run here.
