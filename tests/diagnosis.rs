@@ -22,6 +22,9 @@ const HIDEPID: &str = "mount -t proc -o hidepid=2 proc /proc
 const NO_PROC: &str = "mount -t tmpfs none /proc
                        export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
                        exec \"$0\" diagnose \"$3\"";
+/// By which a child would say for which test its lease is; cargo says nothing to it.
+const NEXTEST: &str = "NEXTEST_TEST_NAME";
+
 /// As in a container that shares the network.
 const CONTAINER: &str = "export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
                          exec \"$0\" diagnose \"$3\"";
@@ -92,7 +95,7 @@ fn nothing_at_all() {
 fn a_lease_of_another_process() {
     let own = OwnRegistry::new();
     let mut holder = child_command(&["hold", &own.arg(), "1"]);
-    own.lend_to(&mut holder);
+    own.lend_to(holder.env_remove(NEXTEST));
     let mut holder = TestChild::spawn(holder);
     let port = holder.line().unwrap().parse().unwrap();
     check("leased", &own, port, &varying(port, holder.id()));
@@ -111,10 +114,10 @@ fn a_lease_of_who_looks() {
         snapshot.add(heading, varying.replace(lines.next().unwrap()));
     };
     let mut role = child_command(&["diagnose-own-lease"]);
-    own.lend_to(&mut role);
+    own.lend_to(role.env_remove(NEXTEST));
     add("by itself", &stdout_of(&role.output().unwrap()));
     let script = "mount -t tmpfs none /proc; export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
-                  exec \"$0\" diagnose-own-lease";
+                  unset NEXTEST_TEST_NAME; exec \"$0\" diagnose-own-lease";
     let range = support::variable(&role, "PORTLEASE_RANGE");
     if let Some(output) = unshare(&["--mount"], script, &[&own.arg(), &range]) {
         add("by itself, without /proc", &stdout_of(&output));

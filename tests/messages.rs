@@ -53,7 +53,9 @@ fn of_leases_that_are_not_to_be_had() {
     let exact = |port| own.request().exact(port);
 
     let role = ["hold-exact", &own.arg(), &port.to_string(), "0"];
-    let mut holder = TestChild::spawn(child_command(&role));
+    let mut holder = child_command(&role);
+    holder.env_remove("NEXTEST_TEST_NAME"); // as under cargo
+    let mut holder = TestChild::spawn(holder);
     assert_eq!(holder.line().as_deref(), Some("held"));
     let held = || varying(port).number(holder.id(), "PID");
     add("leased by another process", &exact(port).lease().unwrap_err(), held());
