@@ -64,8 +64,7 @@ fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
 }
 
 fn some_port(own: &OwnRegistry) -> u16 {
-    let port = own.request().lease().unwrap().port();
-    port
+    own.request().lease().unwrap().port()
 }
 
 fn varying(port: u16, pid: u32) -> Varying {

@@ -203,7 +203,7 @@ fn stranger(address: &str) -> Option<Gone> {
 #[test]
 fn of_servers_on_a_port_that_they_are_told() {
     let own = OwnRegistry::new();
-    let cases: [Case<'_>; 15] = [
+    let cases: [Case<'_>; 18] = [
         ("it ends", |_| (told(shell("echo no licence; exit 3")), None)),
         ("it ends, the port is in use", |_| {
             (told(shell("echo bind: Address already in use; exit 98")), None)
@@ -211,6 +211,18 @@ fn of_servers_on_a_port_that_they_are_told() {
         ("it ends, a stranger has the port", |port| {
             let address = localhost(port).to_string();
             (told(child_command(&["serve-on", &address, "alone"])), stranger(&address))
+        }),
+        ("it says that a stranger has the port, and goes on", |port| {
+            let complains =
+                "echo \"bind to 0.0.0.0:$PORT: Address already in use\" >&2; exec sleep 1000";
+            (told(shell(complains)), stranger(&format!("127.0.0.2:{port}")))
+        }),
+        ("it ends for want of another port, which a stranger has", |port| {
+            let complains = "echo \"listen tcp 127.0.0.1:$((PORT + 1)): bind: address already in use\" >&2; exit 1";
+            (told(shell(complains)), stranger(&localhost(port + 1).to_string()))
+        }),
+        ("it may not have its port", |_| {
+            (told(shell("echo \"listen tcp :$PORT: bind: permission denied\" >&2; exit 1")), None)
         }),
         ("it becomes a daemon", |_| (told(child_command(&["daemon", "ends-first", "full"])), None)),
         ("it does not listen", |_| (told(shell("exec sleep 1000")), None)),
@@ -256,6 +268,7 @@ fn of_servers_on_a_port_that_they_are_told() {
             None => varying,
         };
         let varying = varying.after("127.0.0.1:", "ANOTHER").after("PORT=", "ANOTHER");
+        let varying = varying.after("complains of port ", "ANOTHER");
         let varying = varying.after("DAEMON=", "PID").after("and left ", "PID");
         varying.after("process ", "PID").replace(&text(&error))
     };

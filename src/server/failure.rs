@@ -257,9 +257,8 @@ fn others_on(port: u16) -> Option<Diagnosis> {
     // A listener in this very process is none of the server's.
     let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
     let is_late = |it: &Socket| it.unseen == Some(Unseen::NoTime); // so it may be the server's
-    let is_others = |it: &Socket| {
-        !it.is_hold() && !is_late(it) && !it.owners().iter().any(is_server)
-    };
+    let is_others =
+        |it: &Socket| !it.is_hold() && !is_late(it) && !it.owners().iter().any(is_server);
     // Nobody has the connections that the server has not accepted.
     let in_the_way = |it: &Socket| match it.state() {
         SocketState::Listening | SocketState::Bound => is_others(it),
