@@ -288,13 +288,21 @@ fn an_orphan_of_a_killed_harness() {
     own.lend_to(&mut harness);
     harness.stderr(Stdio::null());
     let mut harness = TestChild::spawn(harness);
-    let pid = harness.line().expect("the harness failed").parse().unwrap();
+    let orphan = Orphan(harness.line().expect("the harness failed").parse().unwrap());
     let port = own.registry.list().unwrap()[0].port();
     let harness_pid = harness.id();
     harness.kill();
     eventually("the watchdog has let its lease go", || own.registry.list().unwrap().is_empty());
-    check("orphan", &own, port, &varying(port, pid).number(harness_pid, "TEST"));
-    support::signal("KILL", pid);
+    check("orphan", &own, port, &varying(port, orphan.0).number(harness_pid, "TEST"));
+}
+
+/// Nobody's child: it is ended when this is dropped, also by a test that fails.
+struct Orphan(u32);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-s", "KILL", &self.0.to_string()]).status();
+    }
 }
 
 #[test]
