@@ -22,6 +22,7 @@ const HIDEPID: &str = "mount -t proc -o hidepid=2 proc /proc
 const NO_PROC: &str = "mount -t tmpfs none /proc
                        export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
                        exec \"$0\" diagnose \"$3\"";
+
 /// By which a child would say for which test its lease is; cargo says nothing to it.
 const NEXTEST: &str = "NEXTEST_TEST_NAME";
 

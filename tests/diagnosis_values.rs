@@ -406,3 +406,30 @@ fn what_a_diagnosis_costs() {
         assert!(times[5] < Duration::from_secs(2));
     }
 }
+
+/// Netlink and `/proc` each do without the other; where both are missing, that is the answer. strace
+/// refuses all sockets, as some sandboxes refuse netlink.
+#[test]
+fn without_netlink() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let traced = "exec strace -qq -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT \
+                  \"$0\" diagnose \"$1\"";
+    let port_text = port.to_string();
+    let looks = |script: &str| {
+        let output = support::unshare(&["--mount"], script, &[&port_text]);
+        output.map(|output| stdout_of(&output))
+    };
+    if let Some(found) = looks(traced) {
+        let who = format!("process {} (", process::id());
+        assert!(found.starts_with("Listening\n") && found.contains(&who), "{found}");
+        assert!(found.contains(&format!(") listens on 127.0.0.1:{port}\n")), "{found}");
+    }
+    if let Some(found) = looks(&format!("mount -t tmpfs none /proc; {traced}")) {
+        let expected = format!("Unknown\nport {port} is not to be looked at: ");
+        assert!(found.starts_with(&expected), "{found}");
+    }
+}

@@ -333,6 +333,18 @@ fn not_where_a_stranger_is_in_the_way() {
         assert!(error.to_string().contains("\n    cannot listen: Address"), "{error}");
         assert_eq!(error.diagnosis().unwrap().cause(), portlease::Cause::Listening);
     }
+    // Of a port that was leased for it alone, it gets another: on the second one, nobody is in the way.
+    let strangers = Mutex::new(Vec::new());
+    let server = Server::with(move |ports| {
+        let mut strangers = strangers.lock().unwrap();
+        if strangers.is_empty() {
+            strangers.push(TcpListener::bind(("127.0.0.2", ports.main())).unwrap());
+        }
+        let address = format!("0.0.0.0:{}", ports.main());
+        child_command(&["serve-on", &address, "alone"])
+    });
+    let server = server.start().unwrap();
+    assert_eq!(who_answers(server.addr()), server.pid());
     // What it complains of is nobody's, or not its own: it may still come to serve.
     for complaint in [complains.to_owned(), complains.replace("cannot listen", "listen tcp :1")] {
         let server = shell(&format!("{complaint} sleep 1; exec \"$0\" serve"));

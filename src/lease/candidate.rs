@@ -118,3 +118,16 @@ impl<'a> Taker<'a> {
 pub(super) fn cannot_hold(port: u16, error: io::Error) -> Error {
     Error::io(ErrorKind::Io, format_args!("hold port {port}"), error).with_port(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a refusal that is not about the port, which no test can provoke.
+    #[test]
+    fn what_is_said_of_a_port_that_cannot_be_held() {
+        let error = cannot_hold(20_001, io::Error::from(io::ErrorKind::OutOfMemory));
+        let text = "Io: failed to hold port 20001\n  caused by: out of memory";
+        assert_eq!((format!("{error:?}").as_str(), error.port()), (text, Some(20_001)));
+    }
+}

@@ -277,3 +277,25 @@ pub(super) fn not_stopped(name: &str, port: u16, processes: &[String]) -> Error 
     );
     of_port(ErrorKind::NotStopped, message, port)
 }
+
+/// Texts that no test can provoke, or only by chance; the others are in `tests/snapshots/messages`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_is_called_off() {
+        let error = called_off("api", 20_001);
+        let text = "server `api` was not ready when its start was called off";
+        assert_eq!((error.to_string().as_str(), error.port()), (text, Some(20_001)));
+    }
+
+    #[test]
+    fn udp_beside_the_address() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 53));
+        assert_eq!(
+            nobody_listens(Protocol::Udp, addr, Some("127.0.0.2:53")),
+            "no UDP socket is bound to 127.0.0.1:53, where its clients will send; 127.0.0.2:53 is bound"
+        );
+    }
+}
