@@ -268,7 +268,7 @@ fn a_udp_server() {
     let own = OwnRegistry::new();
     let port = own.request().udp().lease().unwrap().port();
     let server = TestChild::spawn(child_command(&["datagrams", &port.to_string()]));
-    eventually("it is bound", || portlease::diagnose(port).cause() == Cause::Listening);
+    eventually("it is bound", || portlease::diagnose(port).cause() == Cause::Udp);
     check("udp", &own, port, &varying(port, server.id()));
 }
 

@@ -6,7 +6,7 @@ use super::{Bind, Diagnosis, Socket, SocketState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Somebody listens on it, or serves it by UDP.
+    /// Somebody listens on it.
     Listening,
     /// It is leased, and nobody listens on it yet.
     Leased,
@@ -14,6 +14,8 @@ pub enum Cause {
     Bound,
     /// It is one end of a connection, of a client for instance.
     Connected,
+    /// Somebody has bound it for UDP: a server, or a client whose own port it is. TCP may be free.
+    Udp,
     /// The system does not let this process bind it.
     NotPermitted,
     /// Connections that are over: who sets `SO_REUSEADDR` can bind it, others after a minute.
@@ -25,17 +27,20 @@ pub enum Cause {
 }
 
 pub(super) fn of(diagnosis: &Diagnosis) -> Cause {
-    let any =
-        |state: SocketState| diagnosis.sockets.iter().any(|it| !it.is_hold && it.state() == state);
-    let serves_udp = |it: &Socket| it.is_udp() && it.state() == SocketState::Bound;
-    if any(SocketState::Listening) || diagnosis.sockets.iter().any(serves_udp) {
+    let sockets = || diagnosis.sockets.iter().filter(|it| !it.is_hold);
+    let any = |state: SocketState| sockets().any(|it| !it.is_udp() && it.state() == state);
+    if any(SocketState::Listening) {
         Cause::Listening
-    } else if diagnosis.lease.is_some() || diagnosis.sockets.iter().any(Socket::is_hold) {
+    } else if diagnosis.lease.is_some() {
         Cause::Leased
     } else if any(SocketState::Bound) {
         Cause::Bound
-    } else if any(SocketState::Connected) {
+    } else if sockets().any(|it| it.state() == SocketState::Connected) {
         Cause::Connected
+    } else if sockets().any(Socket::is_udp) {
+        Cause::Udp
+    } else if diagnosis.sockets.iter().any(Socket::is_hold) {
+        Cause::Leased
     } else if any(SocketState::TimeWait) {
         Cause::TimeWait
     } else {

@@ -21,6 +21,7 @@ impl Diagnosis {
             Cause::Leased => "leased",
             Cause::Bound => "bound by somebody who does not listen",
             Cause::Connected => "one end of a connection",
+            Cause::Udp => "in use by UDP",
             Cause::NotPermitted => "not to be bound by this process",
             Cause::TimeWait => "free for a server that sets SO_REUSEADDR, and for no other yet",
             Cause::Free => "free",
@@ -67,7 +68,7 @@ impl Diagnosis {
                 }
                 _ => "wait for it with `LeaseBuilder::wait`, or let any port be chosen".to_owned(),
             },
-            Cause::Listening | Cause::Bound => self.end_who_has_it(),
+            Cause::Listening | Cause::Bound | Cause::Udp => self.end_who_has_it(),
             Cause::Connected => {
                 "wait until the connection is closed, or let any port be chosen; who \
                                  has it need not be a server"
@@ -92,7 +93,10 @@ impl Diagnosis {
     fn end_who_has_it(&self) -> String {
         let port = self.port;
         let in_the_way = |it: &&Socket| {
-            !it.is_hold && matches!(it.state(), SocketState::Listening | SocketState::Bound)
+            let is_asked_for = it.is_udp() == (self.cause() == Cause::Udp);
+            is_asked_for
+                && !it.is_hold
+                && matches!(it.state(), SocketState::Listening | SocketState::Bound)
         };
         let mut sockets = self.sockets.iter().filter(in_the_way);
         let socket = sockets.clone().next();
@@ -122,7 +126,13 @@ impl Diagnosis {
                 pids.sort_unstable();
                 pids.dedup();
                 let pids = all(pids.iter().map(u32::to_string).collect(), 0);
-                format!("end {pids}, or let any port be chosen")
+                match self.cause() {
+                    Cause::Udp => format!(
+                        "let any port be chosen; or end {pids}, unless that is a client, which has \
+                         not chosen it"
+                    ),
+                    _ => format!("end {pids}, or let any port be chosen"),
+                }
             }
         }
     }
@@ -130,7 +140,7 @@ impl Diagnosis {
     /// What helps to find who has `socket`.
     fn look_for(&self, socket: Option<&Socket>) -> String {
         let port = self.port;
-        let listens = self.cause() == Cause::Listening;
+        let listens = matches!(self.cause(), Cause::Listening | Cause::Udp);
         let look = match socket.and_then(|socket| Some((socket, socket.unseen?))) {
             Some((socket, Unseen::NotPermitted | Unseen::NoTime)) => {
                 let by = match listens {
