@@ -98,7 +98,10 @@ pub(crate) fn complaint(output: &str) -> Option<Complaint> {
             Some(_) => Rank::Port,
         };
         if best.as_ref().is_none_or(|&(known, _)| known < rank) {
-            best = Some((rank, Complaint { what: what(&marker, port), port, line: kept(&line) }));
+            best = Some((
+                rank,
+                Complaint { what: what(&marker, port), port, line: text::kept(&line, MAX_KEPT) },
+            ));
         }
         if rank == Rank::Port {
             break;
@@ -146,10 +149,6 @@ fn readable(line: &str) -> String {
         end -= 1;
     }
     text::without_escapes(line.get(..end).unwrap_or_default()).into_owned()
-}
-
-fn kept(line: &str) -> String {
-    line.trim().chars().filter(|c| !c.is_control()).take(MAX_KEPT).collect()
 }
 
 /// Reads a text of any bytes, and checks what must hold for each.

@@ -1,5 +1,5 @@
-//! Text that programs print. Pure: escapes are removed, a number is known from a part of something
-//! else, and the [`form`]s of a port are found.
+//! Text that programs print. Pure: escapes are removed, what may be shown is taken, a number is known
+//! from a part of something else, and the [`form`]s of a port are found.
 
 pub(crate) mod form;
 
@@ -30,6 +30,16 @@ pub(crate) fn without_escapes(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(plain)
+}
+
+/// The text without control characters: a name that somebody chose must not move a terminal's cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// At most so many characters of a line, for a message.
+pub(crate) fn kept(line: &str, at_most: usize) -> String {
+    line.trim().chars().filter(|c| !c.is_control()).take(at_most).collect()
 }
 
 fn skip_escape(chars: &mut std::str::Chars<'_>) {

@@ -962,7 +962,7 @@ proptest! {
             if let Some(port) = found.port {
                 prop_assert!(port != 0 && numbers.contains(&port.to_string().as_str()));
             }
-            prop_assert!(plain.iter().any(|line| kept(line) == found.line));
+            prop_assert!(plain.iter().any(|line| text::kept(line, MAX_KEPT) == found.line));
         }
     }
 

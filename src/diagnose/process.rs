@@ -3,6 +3,7 @@
 use crate::cookie::{Cookie, World};
 use crate::diagnosis::{Owner, Role};
 use crate::sys::{self, ProcessId};
+use crate::text;
 
 /// How much of a command line is kept.
 const MAX_COMMAND: usize = 200;
@@ -19,8 +20,8 @@ pub(super) fn describe(id: ProcessId) -> Owner {
     Owner {
         pid: id.pid,
         role: role(id.pid, &name),
-        name: printable(&name),
-        command: printable(&arguments),
+        name: text::printable(&name),
+        command: text::printable(&arguments).chars().take(MAX_COMMAND).collect(),
         uid,
         user: uid.and_then(sys::user_name),
         age: sys::process_age(id),
@@ -50,10 +51,4 @@ fn role(pid: u32, name: &str) -> Role {
     let unit =
         sys::process_service(pid).filter(|unit| sys::process_service(own).as_ref() != Some(unit));
     unit.map_or(Role::Other, |unit| Role::Service { unit })
-}
-
-/// At most so much of `text`, without what could move a terminal's cursor.
-fn printable(text: &str) -> String {
-    let shown = text.chars().take(MAX_COMMAND);
-    shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

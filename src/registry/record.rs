@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::holder::Holder;
+use crate::text::printable;
 
 /// The size of a record on disk.
 pub(crate) const SIZE: usize = 1024;
@@ -77,11 +78,6 @@ fn clip(text: &str, max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// `text` without control characters: a test's name must not move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

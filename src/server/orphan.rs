@@ -12,6 +12,7 @@ use super::tree;
 use crate::cookie::{Cookie, World};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, ProcessEntry, ProcessId, Signal};
+use crate::text;
 
 /// How long an orphan may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -175,8 +176,7 @@ fn ancestors(all: &[ProcessEntry], pid: u32) -> BTreeSet<u32> {
 fn command(pid: u32) -> Option<String> {
     let arguments = sys::process_arguments(pid).filter(|arguments| !arguments.is_empty());
     let command = arguments.map_or_else(|| sys::process_name(pid), |it| Some(it.join(" ")))?;
-    let shown = command.chars().take(MAX_COMMAND);
-    Some(shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+    Some(text::printable(&command).chars().take(MAX_COMMAND).collect())
 }
 
 fn cannot_look(error: io::Error) -> Error {

@@ -192,8 +192,7 @@ impl Reports {
             return;
         }
         let line = text::without_escapes(line);
-        let kept = line.trim().chars().filter(|c| !c.is_control()).take(MAX_KEPT).collect();
-        self.all.push((report, kept));
+        self.all.push((report, text::kept(&line, MAX_KEPT)));
     }
 
     /// Forgets the last of the least certain for one that is more certain. Whether there is room.
