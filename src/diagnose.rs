@@ -9,6 +9,7 @@ mod process;
 
 pub use self::check::{Check, check};
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -121,12 +122,15 @@ fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
         true => Ok(sys::Owners::default()),
         false => sys::owners(&inodes, AT_MOST),
     };
+    // One process may have them all.
+    let mut known = BTreeMap::new();
     let socket = |entry: SocketEntry| {
         let found = owners.as_ref().map(|owners| owners.found.iter()).into_iter().flatten();
         let found = found.filter(|(inode, _)| *inode == u64::from(entry.inode));
         let found: Vec<ProcessId> = found.map(|&(_, id)| id).collect();
-        let owned: Vec<Owner> =
-            found.iter().take(MAX_OWNERS).map(|&id| process::describe(id)).collect();
+        let mut describe =
+            |&id: &ProcessId| known.entry(id).or_insert_with(|| process::describe(id)).clone();
+        let owned: Vec<Owner> = found.iter().take(MAX_OWNERS).map(&mut describe).collect();
         let unseen = match &owners {
             _ if entry.inode == 0 || !owned.is_empty() => None,
             Ok(owners) if owners.is_late => Some(Unseen::NoTime),

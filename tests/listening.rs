@@ -365,3 +365,26 @@ fn not_on_another_port_that_a_stranger_has() {
     assert!(text.contains(&format!("complains of port {}, which is not", addr.port())), "{text}");
     assert!(text.contains(&format!(") listens on {addr}\n")), "{text}");
 }
+
+/// Over a restart, the port is never another one, whoever has it: clients of the test know it.
+#[test]
+fn not_on_another_port_after_a_restart() {
+    let strangers = Arc::new(Mutex::new(Vec::new()));
+    let its = Arc::clone(&strangers);
+    let mut starts = 0;
+    let server = Server::with(move |ports| {
+        starts += 1;
+        if starts == 2 {
+            its.lock().unwrap().push(TcpListener::bind(ports.addr()).unwrap());
+            return child_command(&["sleep"]);
+        }
+        child_command(&["serve", &ports.main().to_string()])
+    });
+    let mut server = server.start().unwrap();
+    let port = server.port();
+    let error = server.restart().unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
+    strangers.lock().unwrap().clear();
+    server.restart().unwrap();
+    assert_eq!((who_answers(server.addr()), server.port()), (server.pid(), port));
+}

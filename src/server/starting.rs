@@ -95,10 +95,12 @@ impl Running {
                     format!("{who} listens there")
                 }
             };
-            // The socket that it inherits is in its way, if it does not take it.
-            let complained = complaining.look(&self.output, &self.ports, elapsed);
-            if let Some(diagnosis) = complained.filter(|_| !config.inherits()) {
-                return Err(failure::complained(&self.name, diagnosis));
+            // The socket that it inherits is in its own way, if it does not take it.
+            if !config.inherits() {
+                let complained = complaining.look(&self.output, &self.ports, elapsed);
+                if let Some(diagnosis) = complained {
+                    return Err(failure::complained(&self.name, diagnosis));
+                }
             }
             if config.called_off.load(Ordering::Relaxed) {
                 return Err(failure::called_off(&self.name, self.ports.main));
