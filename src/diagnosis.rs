@@ -126,7 +126,8 @@ impl Socket {
         self.entry.uid
     }
 
-    /// The processes that have it: several, if it was inherited; of many, some. None, if they are not to be seen, or if
+    /// The processes that have it: several, if it was inherited; of many, some. None, if they are not to
+    /// be seen, or if
     /// nobody has it any more.
     pub fn owners(&self) -> &[Owner] {
         &self.owners

@@ -70,13 +70,12 @@ impl Diagnosis {
             },
             Cause::Listening | Cause::Bound | Cause::Udp => self.end_who_has_it(),
             Cause::Connected => {
-                "wait until the connection is closed, or let any port be chosen; who \
-                                 has it need not be a server"
+                "wait until the connection is closed, or let any port be chosen; who has it need not \
+                 be a server"
                     .to_owned()
             }
             Cause::NotPermitted if port < 1024 => {
-                "take a port above 1023, or give this process the \
-                                                   capability CAP_NET_BIND_SERVICE"
+                "take a port above 1023, or give this process the capability CAP_NET_BIND_SERVICE"
                     .to_owned()
             }
             Cause::NotPermitted => {

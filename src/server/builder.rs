@@ -47,8 +47,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Leases a further port, which the closure finds under this name ([`Ports::get`](crate::Ports::get)), and the test
-    /// by [`Server::port_of`]. The server is ready when it listens on it too.
+    /// Leases a further port, which the closure finds under this name
+    /// ([`Ports::get`](crate::Ports::get)), and the test by [`Server::port_of`]. The server is ready
+    /// when it listens on it too.
     pub fn port(mut self, name: impl Into<String>) -> Self {
         self.config.named.push(Named { name: name.into(), told: Told::Closure });
         self

@@ -25,8 +25,8 @@ pub(super) enum Listening {
     CannotTell(String),
 }
 
-/// Looks who listens where a client of `addr` gets to; of UDP, who is bound there. `before`: the inodes of the sockets that
-/// listened on the port before the server was started.
+/// Looks who listens where a client of `addr` gets to; of UDP, who is bound there. `before`: the inodes
+/// of the sockets that listened on the port before the server was started.
 ///
 /// Who cannot be told (another user's process, one with privileges of its own) is taken for ours if
 /// the socket came after the start, and was opened by a user whom the server acts for.

@@ -21,7 +21,8 @@ impl Ports {
         self.main
     }
 
-    /// The address that the server shall listen on: [`ServerBuilder::host`](crate::ServerBuilder::host), and the main port. As
+    /// The address that the server shall listen on: [`ServerBuilder::host`](crate::ServerBuilder::host),
+    /// and the main port. As
     /// text, it is `127.0.0.1:20017`, or `[::1]:20017`.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.main)

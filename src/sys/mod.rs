@@ -1,6 +1,7 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
-//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it. The others are what only Linux can tell: of sockets (`sockets`, by
+//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it. The others are what only Linux
+//! can tell: of sockets (`sockets`, by
 //! `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`), of the machine (`linux`). This is the
 //! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]

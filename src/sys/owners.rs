@@ -23,7 +23,8 @@ pub(crate) struct Owners {
 /// How much longer it may take on a machine that is busy with others.
 const BUSY: u32 = 8;
 
-/// Looks who has the sockets with these `inodes`, for `at_most` so long of this thread's own time; 8 us for each process, and 4 us for each descriptor of
+/// Looks who has the sockets with these `inodes`, for `at_most` so long of this thread's own time; 8 us
+/// for each process, and 4 us for each descriptor of
 /// those that may be looked into.
 ///
 /// # Errors
