@@ -2,8 +2,9 @@
 //!
 //! A server is added after those that it needs, so there are no circles to be found.
 //!
-//! What is started when: `plan`; how: `start`.
+//! What is started when: `plan`; how: `start`; who is stopped before whom: `members`.
 
+mod members;
 mod plan;
 mod start;
 
@@ -11,10 +12,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::resume_unwind;
 
+pub(crate) use self::members::Members;
+use self::members::{Member, unknown};
 use self::plan::Plan;
 use self::start::Failed;
-use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Server, ServerBuilder, Stopped};
+use crate::error::{Error, Result};
+use crate::server::{CalledOff, Server, ServerBuilder, Stopped};
 
 /// Running servers, some of which need others.
 ///
@@ -48,17 +51,7 @@ use crate::server::{Server, ServerBuilder, Stopped};
               as they are needed"]
 #[derive(Debug)]
 pub struct Group {
-    /// In the order in which they were added.
-    members: Vec<Member>,
-}
-
-#[derive(Debug)]
-struct Member {
-    name: String,
-    place: usize,
-    /// How many others have to be up, one after the other, before it can be started.
-    level: usize,
-    server: Server,
+    members: Members<Server>,
 }
 
 /// Starts a group. Made by [`Group::builder`].
@@ -66,6 +59,7 @@ struct Member {
 #[derive(Debug)]
 pub struct GroupBuilder<'a> {
     members: Vec<Planned<'a>>,
+    called_off: CalledOff,
 }
 
 struct Planned<'a> {
@@ -88,7 +82,7 @@ impl Needs<'_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: it is not among those that this one needs.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): it is not among those that this one needs.
     pub fn server(&self, name: &str) -> Result<&Server> {
         self.servers.get(name).copied().ok_or_else(|| {
             let all: Vec<_> = self.servers.keys().copied().collect();
@@ -115,6 +109,13 @@ impl<'a> GroupBuilder<'a> {
         self
     }
 
+    /// As [`ServerBuilder::called_off_by`], for all of them.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn called_off_by(mut self, flag: &CalledOff) -> Self {
+        self.called_off = CalledOff::clone(flag);
+        self
+    }
+
     /// Starts all of them, and returns when all are ready.
     ///
     /// # Errors
@@ -125,14 +126,14 @@ impl<'a> GroupBuilder<'a> {
     ///
     /// If a closure panics, all are stopped as well, and the panic goes on here.
     ///
-    /// [`ErrorKind::InvalidInput`], before any is started: two have the same name, or one needs another
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), before any is started: two have the same name, or one needs another
     /// that was not added before it.
     pub fn start(self) -> Result<Group> {
         let asked = self.members.iter().map(|member| (member.name.as_str(), &*member.needs));
         let plan = Plan::of(&asked.collect::<Vec<_>>())?;
         let (names, makes): (Vec<_>, Vec<_>) =
             self.members.into_iter().map(|member| (member.name, member.make)).unzip();
-        let (servers, failed) = start::all(&names, makes, &plan);
+        let (servers, failed) = start::all(&names, makes, &plan, self.called_off);
         let members = names.into_iter().zip(servers).enumerate();
         let members = members.filter_map(|(place, (name, server))| {
             Some(Member { name, place, level: plan.level(place), server: server? })
@@ -152,45 +153,41 @@ impl<'a> GroupBuilder<'a> {
 impl Group {
     /// A group without servers yet.
     pub fn builder<'a>() -> GroupBuilder<'a> {
-        GroupBuilder { members: Vec::new() }
+        GroupBuilder { members: Vec::new(), called_off: CalledOff::default() }
     }
 
     /// The server of this name.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: there is none.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): there is none.
     pub fn server(&self, name: &str) -> Result<&Server> {
-        let found = self.members.iter().find(|member| member.name == name);
-        found.map(|member| &member.server).ok_or_else(|| self.unknown(name))
+        self.members.get(name)
     }
 
     /// The server of this name, to restart it for instance; those that need it stay as they are.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: there is none.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): there is none.
     pub fn server_mut(&mut self, name: &str) -> Result<&mut Server> {
-        match self.members.iter().position(|member| member.name == name) {
-            Some(at) => Ok(&mut self.members[at].server),
-            None => Err(self.unknown(name)),
-        }
+        self.members.get_mut(name)
     }
 
     /// All of them, with their names, in the order in which they were added.
     pub fn servers(&self) -> impl Iterator<Item = (&str, &Server)> {
-        self.members.iter().map(|member| (member.name.as_str(), &member.server))
+        self.members.iter()
     }
 
     /// Stops all of them, and says of each, in the order in which they were added, how it ended.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotStopped`], as [`Server::stop`], of all that would not go. The others are stopped.
+    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped), as [`Server::stop`], of all that would not go. The others are stopped.
     pub fn stop(mut self) -> Result<Vec<Stopped>> {
         let mut all = BTreeMap::new();
         let mut failed: Option<Error> = None;
-        while let Some(level) = self.take_level() {
+        while let Some(level) = self.members.take_level() {
             let (places, servers): (Vec<_>, Vec<_>) =
                 level.into_iter().map(|member| (member.place, member.server)).unzip();
             for (place, stopped) in places.into_iter().zip(Server::stop_all(servers)) {
@@ -206,35 +203,31 @@ impl Group {
         }
         failed.map_or_else(|| Ok(all.into_values().collect()), Err)
     }
+}
 
-    /// Those whom nobody needs who is left.
-    fn take_level(&mut self) -> Option<Vec<Member>> {
-        let last = self.members.iter().map(|member| member.level).max()?;
-        let members = std::mem::take(&mut self.members).into_iter();
-        let (level, rest) = members.partition(|member| member.level == last);
-        self.members = rest;
-        Some(level)
+#[cfg(feature = "tokio")]
+impl Group {
+    pub(crate) fn of(members: Members<Server>) -> Group {
+        Group { members }
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let all: Vec<_> = self.members.iter().map(|member| member.name.as_str()).collect();
-        unknown(format_args!("there is no server `{name}` in the group; there are: "), &all)
+    pub(crate) fn into_members(mut self) -> Members<Server> {
+        std::mem::take(&mut self.members)
+    }
+
+    /// As [`Server::retire`], of all.
+    pub(crate) fn retire(&mut self) -> bool {
+        let retired = self.members.iter_mut().map(Server::retire);
+        retired.fold(false, |any, retired| any | retired)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        while let Some(level) = self.take_level() {
+        while let Some(level) = self.members.take_level() {
             Server::drop_all(level.into_iter().map(|member| member.server));
         }
     }
-}
-
-/// `message`, and which names there are.
-fn unknown(message: fmt::Arguments<'_>, names: &[&str]) -> Error {
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Error::new(ErrorKind::InvalidInput, format!("{message}{names}"))
 }
 
 impl fmt::Debug for Planned<'_> {

@@ -61,6 +61,8 @@ mod server;
 mod supervised;
 mod sys;
 mod text;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use bound::{Bound, bind};
 pub use diagnose::{Check, check, diagnose};

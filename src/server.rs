@@ -5,7 +5,7 @@
 //! - One start: `spawn`, `inherit`, `running`; what can go wrong: `failure`, `complaining`, `daemon`.
 //! - Whether it is ready: `starting`, `ready`; whether it is the one who listens: `identity`; which port
 //!   it chose: `choice`.
-//! - What it prints: `output`, `line`, `report`, `panic_log`.
+//! - What it prints: `output`, `line`, `printed`, `report`, `panic_log`.
 //! - Its processes: `process`, `watchdog`; which ones these are: `look`, `tree`, `escape`; the mark of each
 //!   is in `crate::cookie`.
 //! - How they are ended: `stopping`, with the table `stop`, and `stopped`; those of dead harnesses:
@@ -29,6 +29,7 @@ mod orphan;
 mod output;
 mod panic_log;
 mod ports;
+mod printed;
 mod process;
 mod ready;
 mod report;
@@ -45,17 +46,22 @@ mod way;
 use std::io;
 use std::net::SocketAddr;
 use std::process::{ChildStdin, Command, ExitStatus};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use self::builder::ServerBuilder;
 use self::command::Launch;
+pub(crate) use self::config::CalledOff;
 use self::config::Config;
 pub use self::inherit::socket_activated;
 use self::launch::not_running;
 pub use self::line::{Line, Stream};
 pub use self::orphan::{Orphan, orphans, reap};
+#[cfg(feature = "tokio")]
+pub use self::output::Lines;
 pub use self::panic_log::PanicLog;
 pub use self::ports::Ports;
+pub(crate) use self::printed::Printed;
 pub use self::ready::Ready;
 #[cfg(fuzzing)]
 pub use self::report::fuzz_report;
@@ -264,7 +270,7 @@ impl Server {
         at_most: Duration,
         matches: impl FnMut(&str) -> bool,
     ) -> Result<Line> {
-        self.running()?.wait_for_line(which, at_most, matches)
+        self.printed()?.wait_for_line(which, at_most, &AtomicBool::new(false), matches)
     }
 
     /// Prints the last of the output on this thread's standard error if the returned guard is
@@ -289,7 +295,7 @@ impl Server {
     /// # }
     /// ```
     pub fn log_on_panic(&self) -> PanicLog {
-        PanicLog::new(self.running.as_ref())
+        PanicLog::of(Some(self))
     }
 
     /// The writing end of the server's standard input, once, if
@@ -360,6 +366,11 @@ impl Server {
     /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
         self.end()
+    }
+
+    /// What its present start prints.
+    pub(crate) fn printed(&self) -> Result<Printed> {
+        self.running().map(Running::printed)
     }
 
     fn running(&self) -> Result<&Running> {

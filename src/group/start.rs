@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use super::plan::Plan;
 use super::{Make, Needs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::Server;
+use crate::server::{CalledOff, Server};
 
 /// What all threads of one start share.
 struct Starts<'a> {
@@ -20,7 +20,7 @@ struct Starts<'a> {
     servers: Vec<OnceLock<Server>>,
     /// What failed first.
     failed: Mutex<Option<Failed>>,
-    called_off: Arc<AtomicBool>,
+    called_off: CalledOff,
 }
 
 pub(super) enum Failed {
@@ -35,13 +35,14 @@ pub(super) fn all(
     names: &[String],
     makes: Vec<Box<Make<'_>>>,
     plan: &Plan,
+    called_off: CalledOff,
 ) -> (Vec<Option<Server>>, Option<Failed>) {
     let starts = Starts {
         names,
         plan,
         servers: names.iter().map(|_| OnceLock::new()).collect(),
         failed: Mutex::default(),
-        called_off: Arc::default(),
+        called_off,
     };
     let mut waiting: Vec<_> = makes.into_iter().enumerate().collect();
     let mut running = 0;

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Server;
 use super::command::Launch;
-use super::config::Config;
+use super::config::{CalledOff, Config};
 use super::ready::Ready;
 use super::report::Own;
 use super::way::{Handoff, Named, Source, Told, Transport, Way};
@@ -280,8 +279,8 @@ impl ServerBuilder {
     }
 
     /// Once this is true, its starts end with an error.
-    pub(crate) fn called_off_by(mut self, flag: &Arc<AtomicBool>) -> Self {
-        self.config.called_off = Arc::clone(flag);
+    pub(crate) fn called_off_by(mut self, flag: &CalledOff) -> Self {
+        self.config.called_off = CalledOff::clone(flag);
         self
     }
 

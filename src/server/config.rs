@@ -18,6 +18,9 @@ use crate::sys::{Heirloom, Protocol, Signal};
 /// Names a directory into which the output of each server is copied.
 pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
 
+/// Set by somebody who does not want a start any more.
+pub(crate) type CalledOff = Arc<AtomicBool>;
+
 /// What is needed at each start.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -34,8 +37,7 @@ pub(super) struct Config {
     pub(super) ready: Ready,
     pub(super) handoff: Handoff,
     pub(super) start_timeout: Duration,
-    /// By somebody who does not want it any more.
-    pub(super) called_off: Arc<AtomicBool>,
+    pub(super) called_off: CalledOff,
     /// `None`: the one that is usual for the program.
     pub(super) stop_signal: Option<Signal>,
     pub(super) stop_grace: Duration,

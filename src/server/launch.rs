@@ -1,14 +1,17 @@
 //! Starts and stops of a server, and what becomes of its leases.
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+use super::config::CalledOff;
 use super::config::Config;
 use super::panic_log::PanicLog;
 use super::running::{NotStopped, Running};
 use super::stopped::Stopped;
 use super::way::{Handoff, Way};
-use super::{Server, say};
+use super::{Server, failure, say};
 use crate::complaint::{What, complaint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
@@ -62,6 +65,12 @@ impl Server {
         drop(Server::stop_all(servers));
     }
 
+    /// From now on, its starts are called off by this flag.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn called_off_by(&mut self, flag: &CalledOff) {
+        self.config.called_off = CalledOff::clone(flag);
+    }
+
     /// Ends it for good.
     pub(crate) fn end(&mut self) -> Result<Stopped> {
         self.config.dir.end();
@@ -86,11 +95,11 @@ impl Server {
     }
 
     /// Prepares for being dropped. Whether there is anything to stop.
-    fn retire(&mut self) -> bool {
+    pub(crate) fn retire(&mut self) -> bool {
         match &self.running {
             // A forked child has copies of all this: it only closes them.
             Some(running) if running.process.is_ours() => {
-                drop(PanicLog::new(Some(running))); // prints, if this is a panic
+                drop(PanicLog::of(Some(self))); // prints, if this is a panic
                 if thread::panicking() {
                     self.config.stop_grace = self.config.stop_grace.min(PANIC_GRACE);
                 }
@@ -172,6 +181,10 @@ impl Server {
         let main = usize::from(self.config.way.as_ref().is_some_and(Way::is_leased));
         if self.leases.len() != main + self.config.named.len() {
             return Err(not_running()); // they were given up with what could not be stopped
+        }
+        if self.config.called_off.load(Ordering::Relaxed) {
+            let port = self.leases.first().map_or(0, Lease::port);
+            return Err(failure::called_off(self.name(), port));
         }
         // In its place before it is waited for: a check of the test's own may panic.
         let running = self.running.insert(Running::spawn(&mut self.config, &self.leases)?);

@@ -1,15 +1,22 @@
 //! What a server prints: always drained, to the end, or it would block at 64 KiB. A bounded tail is
 //! kept.
 
-use std::collections::VecDeque;
+#[cfg(feature = "tokio")]
+mod lines;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+#[cfg(feature = "tokio")]
+pub use self::lines::Lines;
 use super::line::{Line, Stream};
 use super::report::{Reader, Reports};
 
@@ -21,6 +28,9 @@ const MAX_LINE: usize = 8 * 1024;
 
 /// How long the last lines of a server that has ended may be on their way.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How soon a wait ends that is called off.
+const CALLED_OFF_WITHIN: Duration = Duration::from_millis(50);
 
 /// What a wait is cut to that the clock cannot express.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -51,6 +61,8 @@ struct State {
     /// While it is of interest.
     reader: Option<Reader>,
     copy: Option<File>,
+    /// Tasks that wait for what comes next.
+    followers: BTreeMap<u64, Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -120,12 +132,20 @@ impl Output {
             match from.read(&mut chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(0) | Err(_) => break,
-                Ok(count) => self.state().push(&chunk[..count], stream),
+                Ok(count) => self.change(|state| state.push(&chunk[..count], stream)),
             }
-            self.shared.changed.notify_all();
         }
-        self.state().open -= 1;
+        self.change(|state| state.open -= 1);
+    }
+
+    /// Does something to the state, and tells those who wait for it.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let followers = std::mem::take(&mut state.followers);
+        drop(state);
         self.shared.changed.notify_all();
+        followers.into_values().for_each(Waker::wake);
     }
 
     /// The last that was printed, of both streams in the order of arrival.
@@ -149,10 +169,12 @@ impl Output {
         self.state().lines.iter().cloned().collect()
     }
 
-    /// Waits for a line about which `matches` is true, each being asked about once.
+    /// Waits for a line about which `matches` is true, each being asked about once. If the wait is
+    /// `called_off`, it is too long soon.
     pub(super) fn wait_for_line(
         &self,
         at_most: Duration,
+        called_off: &AtomicBool,
         mut matches: impl FnMut(&str) -> bool,
     ) -> Waited {
         let now = Instant::now();
@@ -160,10 +182,17 @@ impl Output {
         let mut seen = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let state = self.wait_until(left, |state| state.count > seen || state.open == 0);
+            let more = |state: &State| state.count > seen || state.open == 0;
+            let state = self.wait_until(left.min(CALLED_OFF_WITHIN), more);
             let new: Vec<_> = state.lines.iter().filter(|line| line.number >= seen).collect();
             if state.count == seen {
-                return if state.open == 0 { Waited::End } else { Waited::TooLong };
+                match state.open {
+                    0 => return Waited::End,
+                    _ if left.is_zero() || called_off.load(Ordering::Relaxed) => {
+                        return Waited::TooLong;
+                    }
+                    _ => continue,
+                }
             }
             // Asked about without the lock: the readers must not wait for the test's closure.
             let new: Vec<Line> = new.into_iter().cloned().collect();
@@ -329,7 +358,11 @@ mod tests {
     fn a_line_is_waited_for() {
         let output = pushed(&[(b"one\ntwo\n", OUT)]);
         output.state().open = 1;
-        let wait = |text: &str, at_most| match output.wait_for_line(at_most, |line| line == text) {
+        let wait = |text: &str, at_most| match output.wait_for_line(
+            at_most,
+            &AtomicBool::new(false),
+            |line| line == text,
+        ) {
             Waited::Line(line) => line.text().to_owned(),
             Waited::End => "(end)".to_owned(),
             Waited::TooLong => "(too long)".to_owned(),

@@ -2,9 +2,8 @@
 
 use std::thread;
 
-use super::output::Output;
-use super::running::Running;
-use super::say;
+use super::printed::Printed;
+use super::{Server, say};
 
 /// How many lines of the output are printed.
 const MAX_LINES: usize = 200;
@@ -15,21 +14,19 @@ const MAX_LINES: usize = 200;
               not `let _ = ..`)"]
 #[derive(Debug)]
 pub struct PanicLog {
-    server: Option<(String, u16, Output)>,
+    printed: Option<Printed>,
 }
 
 impl PanicLog {
-    pub(super) fn new(running: Option<&Running>) -> PanicLog {
-        let server = running.map(|it| (it.name.clone(), it.ports.main, it.output.clone()));
-        PanicLog { server }
+    pub(crate) fn of(server: Option<&Server>) -> PanicLog {
+        PanicLog { printed: server.and_then(|server| server.printed().ok()) }
     }
 }
 
 impl Drop for PanicLog {
     fn drop(&mut self) {
-        let Some((name, port, output)) = self.server.take().filter(|_| thread::panicking()) else {
-            return;
-        };
+        let printed = self.printed.take().filter(|_| thread::panicking());
+        let Some(Printed { name, port, output }) = printed else { return };
         let tail = output.tail();
         let lines: Vec<_> = tail.lines().collect();
         let shown = &lines[lines.len().saturating_sub(MAX_LINES)..];

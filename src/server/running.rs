@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::config::LOG_DIR_VARIABLE;
 use super::failure;
-use super::line::Line;
-use super::output::{LAST_LINES, Output, Waited};
+use super::output::{LAST_LINES, Output};
 use super::ports::Ports;
+use super::printed::Printed;
 use super::process::{End, Process};
 use super::report::Reports;
 use super::stopped::Stopped;
@@ -53,21 +53,8 @@ impl Running {
         })
     }
 
-    pub(super) fn wait_for_line(
-        &self,
-        which: &str,
-        at_most: Duration,
-        matches: impl FnMut(&str) -> bool,
-    ) -> Result<Line> {
-        let (kind, what) = match self.output.wait_for_line(at_most, matches) {
-            Waited::Line(line) => return Ok(line),
-            Waited::End => (ErrorKind::Exited, "its output ended without one".to_owned()),
-            Waited::TooLong => {
-                (ErrorKind::NotReady, format!("none came within {:.1} s", at_most.as_secs_f64()))
-            }
-        };
-        let message = format!("server `{}`: no line {which}: {what}", self.name);
-        Err(failure::of_port(kind, message, self.ports.main).with_output(self.output.tail()))
+    pub(super) fn printed(&self) -> Printed {
+        Printed { name: self.name.clone(), port: self.ports.main, output: self.output.clone() }
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
