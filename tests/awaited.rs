@@ -1,0 +1,461 @@
+//! What only `portlease::tokio` does: futures that are dropped half-way, drops inside a runtime, lines as
+//! they come. What it shares with the sync side is tested beside that.
+
+mod support;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use portlease::tokio::{Group, Lines, Server};
+use portlease::{Bound, ErrorKind, Lease, Ready, ServerBuilder};
+use support::alone::{children, descriptors, in_own_process, threads};
+use support::{
+    DEADLINE, MARK, OwnRegistry, child_command, eventually, lives, processes_with, shell,
+    unique_mark, who_answers,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::runtime::{Builder, Runtime};
+
+fn serves() -> ServerBuilder {
+    portlease::Server::builder(child_command(&["serve"])).env_port("PORT")
+}
+
+/// It ends only when it is killed, a minute after it was asked to end.
+fn stubborn() -> ServerBuilder {
+    let command = shell("trap '' TERM; exec \"$0\" serve");
+    portlease::Server::builder(command).env_port("PORT").stop_grace(DEADLINE)
+}
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn multi_thread() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Polls `future` so many times, a bit apart, and drops it. What it came to, if it ended before.
+fn poll_and_drop<T>(future: impl Future<Output = T>, times: u32) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(outcome) = future.as_mut().poll(&mut context) {
+            return Some(outcome);
+        }
+        thread::sleep(Duration::from_micros(300));
+    }
+    None
+}
+
+/// Does `attempt`, a start for instance, which is dropped after one poll, after two, and so on until it
+/// ends; each time, nothing is left. How often it was dropped.
+fn dropped_after_each_poll(mut attempt: impl FnMut(&OwnRegistry, u32) -> bool) -> u32 {
+    let own = OwnRegistry::new();
+    let threads_before = threads();
+    let nothing_is_left = || {
+        eventually("all is gone", || {
+            own.registry.list().unwrap().is_empty()
+                && children() == 0
+                && threads() == threads_before
+        });
+    };
+    attempt(&own, u32::MAX); // what is made once is made by now
+    nothing_is_left();
+    let descriptors_before = descriptors();
+    let mut polls = 1;
+    loop {
+        let has_ended = attempt(&own, polls);
+        nothing_is_left();
+        assert_eq!(descriptors(), descriptors_before);
+        if has_ended {
+            return polls - 1;
+        }
+        polls += 1;
+    }
+}
+
+#[test]
+fn a_start_that_is_dropped_after_any_poll() {
+    if !in_own_process("a_start_that_is_dropped_after_any_poll") {
+        return;
+    }
+    let runtime = current_thread();
+    let dropped = dropped_after_each_poll(|own, polls| {
+        let builder = serves().lease(own.request().lease().unwrap());
+        let _runtime = runtime.enter();
+        poll_and_drop(Server::start(builder), polls).is_some_and(|started| started.is_ok())
+    });
+    println!("dropped {dropped} times");
+    assert!(dropped > 2, "it never was on its way");
+}
+
+#[test]
+fn a_stop_that_is_dropped_after_any_poll() {
+    if !in_own_process("a_stop_that_is_dropped_after_any_poll") {
+        return;
+    }
+    let runtime = current_thread();
+    let dropped = dropped_after_each_poll(|own, polls| {
+        let builder = serves().lease(own.request().lease().unwrap());
+        let server = runtime.block_on(Server::start(builder)).unwrap();
+        let _runtime = runtime.enter();
+        poll_and_drop(server.stop(), polls).is_some_and(|stopped| stopped.is_ok())
+    });
+    println!("dropped {dropped} times");
+    assert!(dropped > 1, "it never was on its way");
+}
+
+#[test]
+fn a_restart_that_is_dropped_after_any_poll() {
+    if !in_own_process("a_restart_that_is_dropped_after_any_poll") {
+        return;
+    }
+    let runtime = current_thread();
+    let dropped = dropped_after_each_poll(|own, polls| {
+        let builder = serves().lease(own.request().lease().unwrap());
+        let mut server = runtime.block_on(Server::start(builder)).unwrap();
+        let port = server.port();
+        let first = server.pid();
+        let restarted = poll_and_drop(server.restart(), polls);
+        if restarted.is_none() {
+            assert_eq!((server.port(), server.pid()), (0, 0), "nobody knows how far it is");
+            // Half of them are dropped as they are; the others are put right.
+            if polls % 2 == 0 {
+                runtime.block_on(server.restart()).unwrap();
+                assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
+                assert!(!lives(first));
+            }
+        }
+        let _runtime = runtime.enter();
+        drop(server);
+        restarted.is_some_and(|restarted| restarted.is_ok())
+    });
+    println!("dropped {dropped} times");
+    assert!(dropped > 2, "it never was on its way");
+}
+
+#[test]
+fn a_group_start_that_is_dropped_after_any_poll() {
+    if !in_own_process("a_group_start_that_is_dropped_after_any_poll") {
+        return;
+    }
+    let runtime = current_thread();
+    let dropped = dropped_after_each_poll(|own, polls| {
+        let [db, api] = [0, 1].map(|_| serves().lease(own.request().lease().unwrap()));
+        let group = portlease::Group::builder().server("db", &[], |_| Ok(db)).server(
+            "api",
+            &["db"],
+            |_| Ok(api),
+        );
+        let _runtime = runtime.enter();
+        poll_and_drop(Group::start(group), polls).is_some_and(|started| started.is_ok())
+    });
+    println!("dropped {dropped} times");
+    assert!(dropped > 2, "it never was on its way");
+}
+
+/// Each would take an hour.
+#[test]
+fn what_is_dropped_is_called_off() {
+    if !in_own_process("what_is_dropped_is_called_off") {
+        return;
+    }
+    const HOUR: Duration = Duration::from_secs(3600);
+    let never_ready = || serves().ready(Ready::line("never printed")).start_timeout(HOUR);
+    let mut starts = 0;
+    let once = portlease::Server::with(move |ports| {
+        starts += 1;
+        let role: &[&str] = if starts == 1 { &["serve"] } else { &["sleep"] };
+        let mut command = child_command(role);
+        command.env("PORT", ports.main().to_string());
+        command
+    });
+    let runtime = current_thread();
+    let mut server = runtime.block_on(Server::start(once.start_timeout(HOUR))).unwrap();
+    let (children_before, threads_before) = (children(), threads());
+    let all_is_over = || {
+        eventually("it was called off", || {
+            (children(), threads()) == (children_before, threads_before)
+        });
+    };
+    let _runtime = runtime.enter();
+    assert!(poll_and_drop(Server::start(never_ready()), 100).is_none());
+    all_is_over();
+    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves())).server(
+        "api",
+        &["db"],
+        move |_| Ok(never_ready()),
+    );
+    assert!(poll_and_drop(Group::start(group), 100).is_none());
+    all_is_over();
+    assert!(poll_and_drop(server.wait_for_line("never printed", HOUR), 3).is_none());
+    assert!(poll_and_drop(server.wait(HOUR), 3).is_none());
+    all_is_over();
+    assert_eq!(who_answers(server.addr()), server.pid());
+    assert!(poll_and_drop(server.restart(), 100).is_none());
+    eventually("it was called off", || children() == 0);
+}
+
+#[test]
+fn waits_that_are_dropped_change_nothing() {
+    current_thread().block_on(async {
+        let mut server = Server::start(serves()).await.unwrap();
+        assert!(poll_and_drop(server.wait_for_line("never printed", DEADLINE), 3).is_none());
+        assert!(poll_and_drop(server.wait(DEADLINE), 3).is_none());
+        assert_eq!(who_answers(server.addr()), server.pid());
+        server.signal(portlease::Signal::Kill).unwrap();
+        let status = server.wait(DEADLINE).await.unwrap().unwrap();
+        assert_eq!(status.to_string(), "signal: 9 (SIGKILL)");
+        server.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_lease_that_is_waited_for() {
+    let own = OwnRegistry::new();
+    let held = own.request().lease().unwrap();
+    let port = held.port();
+    let wait =
+        |own: &OwnRegistry| portlease::tokio::lease(own.request().exact(port).wait(DEADLINE));
+    assert!(poll_and_drop(wait(&own), 3).is_none());
+    let runtime = current_thread();
+    let lease = runtime.block_on(async {
+        let waiting = tokio::spawn(wait(&own));
+        tokio::task::yield_now().await;
+        drop(held);
+        waiting.await.unwrap().unwrap()
+    });
+    assert_eq!(lease.port(), port);
+}
+
+/// Drops a server that would not go for a minute, where `drop_there` does it; who waits for it would be
+/// here for a minute. Then the server is killed, and its lease is free.
+fn the_drop_does_not_wait(drop_there: impl FnOnce(Server)) {
+    let own = OwnRegistry::new();
+    let builder = stubborn().lease(own.request().lease().unwrap());
+    let server = current_thread().block_on(Server::start(builder)).unwrap();
+    let pid = server.pid();
+    drop_there(server);
+    assert!(lives(pid), "the drop has waited");
+    assert_eq!(own.registry.list().unwrap().len(), 1, "its port is leased while it lives");
+    support::signal("KILL", pid);
+    eventually("its port is free", || own.registry.list().unwrap().is_empty());
+    assert!(!lives(pid));
+}
+
+#[test]
+fn a_drop_in_a_task_does_not_wait() {
+    the_drop_does_not_wait(|server| current_thread().block_on(async { drop(server) }));
+    the_drop_does_not_wait(|server| multi_thread().block_on(async { drop(server) }));
+    the_drop_does_not_wait(|server| {
+        multi_thread().block_on(async { tokio::spawn(async { drop(server) }).await.unwrap() });
+    });
+}
+
+#[test]
+fn a_drop_by_the_shutdown_of_a_runtime_does_not_wait() {
+    for runtime in [current_thread, multi_thread] {
+        the_drop_does_not_wait(|server| {
+            let runtime = runtime();
+            let (sender, is_there) = mpsc::channel();
+            runtime.spawn(async move {
+                let _server = server;
+                sender.send(()).unwrap();
+                std::future::pending::<()>().await;
+            });
+            runtime.block_on(tokio::task::yield_now());
+            is_there.recv_timeout(DEADLINE).unwrap();
+            drop(runtime);
+        });
+    }
+}
+
+#[test]
+fn a_drop_by_a_panic_does_not_wait() {
+    the_drop_does_not_wait(|server| {
+        let task = async move {
+            let _server = server;
+            panic!("with a server at hand");
+        };
+        multi_thread().block_on(async { tokio::spawn(task).await.unwrap_err() });
+    });
+}
+
+/// As without tokio.
+#[test]
+fn a_drop_outside_of_a_runtime_waits() {
+    let mark = unique_mark();
+    let mut command = child_command(&["serve"]);
+    command.env(MARK, &mark);
+    let builder = portlease::Server::builder(command).env_port("PORT");
+    let runtime = current_thread();
+    let server = runtime.block_on(Server::start(builder)).unwrap();
+    drop(server);
+    assert_eq!(processes_with(MARK, &mark), []);
+}
+
+#[test]
+fn a_group_dropped_in_a_task_does_not_wait_and_ends_in_order() {
+    let own = OwnRegistry::new();
+    let [db, api] = [0, 1].map(|_| own.request().lease().unwrap());
+    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves().lease(db))).server(
+        "api",
+        &["db"],
+        |_| Ok(stubborn().lease(api)),
+    );
+    let runtime = current_thread();
+    let (db, api) = runtime.block_on(async {
+        let group = Group::start(group).await.unwrap();
+        let pid = |name| group.server(name).unwrap().pid();
+        (pid("db"), pid("api"))
+    });
+    assert!(lives(api), "the drop has waited");
+    assert!(lives(db), "it ended before the one that needs it");
+    support::signal("KILL", api);
+    eventually("all is gone", || own.registry.list().unwrap().is_empty());
+    assert!(!lives(db));
+}
+
+#[test]
+fn a_hundred_starts_on_one_thread() {
+    current_thread().block_on(async {
+        let starts: Vec<_> = (0..100).map(|_| tokio::spawn(Server::start(serves()))).collect();
+        let mut servers = Vec::new();
+        for start in starts {
+            servers.push(start.await.unwrap().unwrap());
+        }
+        for server in &servers {
+            assert_eq!(get(server).await, server.pid().to_string());
+        }
+        let stops: Vec<_> = servers.into_iter().map(|it| tokio::spawn(it.stop())).collect();
+        for stop in stops {
+            assert_eq!(stop.await.unwrap().unwrap().killed(), [""; 0]);
+        }
+    });
+}
+
+async fn get(server: &Server) -> String {
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.rsplit("\r\n").next().unwrap().to_owned()
+}
+
+/// A clock that jumps to the next timer whenever nothing else is to be done.
+#[tokio::test(start_paused = true)]
+async fn with_time_that_is_paused() {
+    let timer = tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
+    let mut server = Server::start(serves()).await.unwrap();
+    server.wait_for_line("serving", DEADLINE).await.unwrap();
+    server.restart().await.unwrap();
+    assert_eq!(server.wait(Duration::from_millis(1)).await.unwrap(), None);
+    server.stop().await.unwrap();
+    assert!(timer.is_finished(), "the time was not paused: this tests nothing");
+}
+
+#[test]
+fn a_closure_that_panics() {
+    let builder = || {
+        let panics = Ready::when("this panics", |_| panic!("on purpose"));
+        serves().ready(panics)
+    };
+    let runtime = current_thread();
+    let start = || runtime.block_on(Server::start(builder()));
+    let panic = catch_unwind(AssertUnwindSafe(start)).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
+    let mut starts = 0;
+    let once = portlease::Server::with(move |_| {
+        starts += 1;
+        assert_eq!(starts, 1);
+        child_command(&["serve"])
+    });
+    let mut server = runtime.block_on(Server::start(once.report_port())).unwrap();
+    let restart = || runtime.block_on(server.restart());
+    catch_unwind(AssertUnwindSafe(restart)).unwrap_err();
+    let error = runtime.block_on(server.stop()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exited);
+}
+
+/// The next line's text.
+async fn next(lines: &mut Lines) -> Option<String> {
+    let next = tokio::time::timeout(DEADLINE, lines.next()).await.unwrap();
+    next.map(|line| line.text().to_owned())
+}
+
+#[tokio::test]
+async fn lines_as_they_come() {
+    let command = shell("echo one; echo two >&2; exec cat");
+    let builder = portlease::Server::builder(command).no_port().pipe_stdin();
+    let builder = builder.ready(Ready::line("one").and(Ready::line("two")));
+    let mut server = Server::start(builder).await.unwrap();
+    let mut lines = server.follow();
+    let mut both = [next(&mut lines).await.unwrap(), next(&mut lines).await.unwrap()];
+    both.sort_unstable();
+    assert_eq!(both, ["one", "two"]);
+    assert!(poll_and_drop(lines.next(), 2).is_none());
+    let mut stdin = tokio::process::ChildStdin::from_std(server.take_stdin().unwrap()).unwrap();
+    let (_, three) = tokio::join!(stdin.write_all(b"three\n"), next(&mut lines));
+    assert_eq!(three.as_deref(), Some("three"));
+    let mut others = server.follow();
+    assert_eq!(next(&mut others).await.as_ref(), Some(&both[0]).or(Some(&both[1])));
+    drop(others);
+    drop(stdin);
+    assert_eq!((next(&mut lines).await, lines.missed()), (None, 0));
+    server.stop().await.unwrap();
+    assert_eq!(next(&mut lines).await, None);
+}
+
+/// 64 KiB are kept.
+#[tokio::test]
+async fn lines_that_come_too_fast_are_counted() {
+    let command = shell("seq 100000; exec sleep 1000");
+    let builder = portlease::Server::builder(command).no_port().ready(Ready::line("100000"));
+    let server = Server::start(builder).await.unwrap();
+    let mut lines = server.follow();
+    let first: u64 = next(&mut lines).await.unwrap().parse().unwrap();
+    assert!(first > 80_000, "{first}");
+    assert_eq!(lines.missed(), first - 1);
+    server.stop().await.unwrap();
+    let mut last = None;
+    while let Some(line) = next(&mut lines).await {
+        last = Some(line);
+    }
+    assert_eq!((last.as_deref(), lines.missed()), (Some("100000"), first - 1));
+}
+
+#[tokio::test]
+async fn sockets() {
+    let bound = portlease::bind().unwrap();
+    let addr = bound.addr();
+    let listener = bound.into_tokio().unwrap();
+    let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(addr));
+    assert_eq!(accepted.unwrap().1, connected.unwrap().local_addr().unwrap());
+    let lease = Lease::builder().udp().lease().unwrap();
+    let listener = lease.bind_tokio().unwrap();
+    assert_eq!(listener.local_addr().unwrap(), lease.addr());
+    let socket = lease.bind_udp_tokio().unwrap();
+    let other = Bound::udp().unwrap().into_tokio().unwrap();
+    hears(&socket, &other).await;
+    assert_eq!(lease.bind_tokio().unwrap_err().kind(), ErrorKind::PortTaken);
+}
+
+async fn hears(one: &UdpSocket, other: &UdpSocket) {
+    other.send_to(b"hello", one.local_addr().unwrap()).await.unwrap();
+    let mut received = [0; 10];
+    let (size, from) = one.recv_from(&mut received).await.unwrap();
+    assert_eq!((&received[..size], from), (&b"hello"[..], other.local_addr().unwrap()));
+}
+
+#[test]
+fn a_socket_outside_of_a_runtime_is_an_error() {
+    let error = portlease::bind().unwrap().into_tokio().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("inside a tokio runtime"), "{error}");
+}
