@@ -238,9 +238,8 @@ fn time_wait(port: u16) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(address).unwrap();
     let client = TcpStream::connect(address).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    drop(server); // who closes first is in TIME_WAIT
-    drop((client, listener));
+    support::end(listener.accept().unwrap().0, client);
+    drop(listener);
     eventually("it is over", || portlease::diagnose(port).cause() == Cause::TimeWait);
 }
 

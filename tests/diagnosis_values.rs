@@ -76,8 +76,8 @@ fn a_listener_a_client_an_end_and_a_silent_socket_are_told_apart() {
     assert_eq!((found.cause(), sockets(&found)), (Cause::Connected, expected.to_vec()));
     assert!(!found.is_free());
 
-    drop(server); // who closes first is in TIME_WAIT
-    drop((client, listener));
+    support::end(server, client);
+    drop(listener);
     eventually("it is over", || diagnose(port).cause() == Cause::TimeWait);
     let found = diagnose(port);
     assert_eq!(sockets(&found), [(SocketState::TimeWait, localhost(port), Some(from))]);
@@ -265,8 +265,8 @@ fn a_hold_is_known_by_its_lease() {
     let port = lease.port();
     let listener = lease.bind().unwrap();
     let client = TcpStream::connect(lease.addr()).unwrap();
-    drop(listener.accept().unwrap());
-    drop((client, listener));
+    support::end(listener.accept().unwrap().0, client);
+    drop(listener);
     eventually("it is over", || {
         diagnose(port).sockets().iter().any(|it| it.state() == SocketState::TimeWait)
     });
@@ -341,8 +341,8 @@ fn whether_addresses_can_be_bound() {
 
     let connection = TcpListener::bind(port(3)).unwrap();
     let client = TcpStream::connect(port(3)).unwrap();
-    drop(connection.accept().unwrap());
-    drop((client, connection));
+    support::end(connection.accept().unwrap().0, client);
+    drop(connection);
     eventually("it is over", || diagnose(port(3).port()).cause() == Cause::TimeWait);
     answers("TIME_WAIT", &[port(3)], &[true]);
     drop(lease);

@@ -3,7 +3,6 @@
 mod support;
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -260,11 +259,9 @@ fn time_wait_does_not_keep_an_exact_port_away() {
             Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => continue,
             listener => listener.unwrap(),
         };
-        let mut client = TcpStream::connect(&address).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        drop(server); // who closes first is in TIME_WAIT
-        client.write_all(b"").unwrap();
-        drop((client, listener, lease));
+        let client = TcpStream::connect(&address).unwrap();
+        support::end(listener.accept().unwrap().0, client);
+        drop((listener, lease));
 
         let plain =
             socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();

@@ -48,7 +48,8 @@ pub(crate) fn servers(protocol: Protocol, port: Option<u16>) -> io::Result<Vec<S
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+    use std::io::Read as _;
+    use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
     use socket2::{Domain, Socket, Type};
 
@@ -117,9 +118,12 @@ mod tests {
         let address = server.local_addr().expect("address");
         let client = TcpStream::connect(address).expect("connect");
         let port = client.local_addr().expect("address").port();
-        let accepted = server.accept().expect("accept");
-        drop(client); // first, so it is this end which waits
-        drop(accepted);
+        let (mut accepted, _) = server.accept().expect("accept");
+        // The client first, so it is this end which waits. Another test's child may have copies.
+        client.shutdown(Shutdown::Write).expect("the end");
+        assert_eq!(accepted.read(&mut [0]).expect("the end"), 0);
+        accepted.shutdown(Shutdown::Write).expect("the end");
+        drop((client, accepted));
         for (way, look) in WAYS {
             let mut tries = 0;
             while !look(on(port, None)).expect(way).iter().any(|it| it.state == State::TimeWait) {

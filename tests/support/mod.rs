@@ -10,7 +10,7 @@ pub(crate) mod snapshot;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::resume_unwind;
@@ -54,6 +54,14 @@ pub(crate) fn connect(at: impl ToSocketAddrs) -> TcpStream {
     let stream = TcpStream::connect(at).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream
+}
+
+/// Ends a connection so that `first` is in TIME_WAIT: it says so first. To close it would say nothing
+/// while a child of another test, which has not execed yet, has a copy.
+pub(crate) fn end(first: TcpStream, mut second: TcpStream) {
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(second.read(&mut [0]).unwrap(), 0);
+    second.shutdown(Shutdown::Write).unwrap();
 }
 
 /// The body of the answer, which has to be a good one.
