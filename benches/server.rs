@@ -1,7 +1,7 @@
 //! What a server costs over its own time: its start with a watchdog, the wait until it is ready, and
 //! its stop.
 //!
-//! `cargo bench --bench server`. The contestants take turns, so that a change of the machine's speed
+//! `cargo bench --bench server`; with `--features tokio` also for starts that are awaited. The contestants take turns, so that a change of the machine's speed
 //! hits all of them. The servers are this very program.
 
 use std::env;
@@ -64,6 +64,8 @@ fn command() -> Command {
 fn start(megabytes: usize) {
     let ballast = vec![1_u8; megabytes << 20];
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    #[cfg(feature = "tokio")]
+    let mut awaited = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
         let mut child = command().stdout(Stdio::piped()).spawn().expect("spawn");
@@ -79,11 +81,31 @@ fn start(megabytes: usize) {
         let server = Server::builder(command()).report_port().start().expect("start");
         ours.push(start.elapsed());
         server.stop().expect("stop");
+
+        #[cfg(feature = "tokio")]
+        awaited.push(start_awaited());
     }
     drop(ballast);
     let (bare, ours) = (Times::of(bare), Times::of(ours));
     bare.print(&format!("start in a process of {megabytes} MB, bare"), None);
     ours.print(&format!("start in a process of {megabytes} MB, as a `Server`"), Some(&bare));
+    #[cfg(feature = "tokio")]
+    Times::of(awaited)
+        .print(&format!("start in a process of {megabytes} MB, awaited"), Some(&bare));
+}
+
+/// How long it takes, on a runtime that is there already.
+#[cfg(feature = "tokio")]
+fn start_awaited() -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let start = Instant::now();
+        let builder = Server::builder(command()).report_port();
+        let server = portlease::tokio::Server::start(builder).await.expect("start");
+        let time = start.elapsed();
+        server.stop().await.expect("stop");
+        time
+    })
 }
 
 /// From the moment a client sees the server die to the end of `stop`.

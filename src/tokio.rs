@@ -40,6 +40,6 @@ mod server;
 mod socket;
 
 pub use self::group::Group;
-pub use self::lease::lease;
+pub use self::lease::{lease, lease_block, lease_exact, lease_many};
 pub use self::server::Server;
 pub use crate::server::Lines;

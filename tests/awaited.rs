@@ -234,6 +234,18 @@ fn a_lease_that_is_waited_for() {
     assert_eq!(lease.port(), port);
 }
 
+#[tokio::test]
+async fn several_leases() {
+    let own = OwnRegistry::new();
+    let many = portlease::tokio::lease_many(own.request(), 2).await.unwrap();
+    let block = portlease::tokio::lease_block(own.request(), 2).await.unwrap();
+    assert_eq!(block[0].port() + 1, block[1].port());
+    let ports = [block[1].port(), many[0].port()];
+    drop((many, block));
+    let exact = portlease::tokio::lease_exact(own.request(), &ports).await.unwrap();
+    assert_eq!([exact[0].port(), exact[1].port()], ports);
+}
+
 /// Drops a server that would not go for a minute, where `drop_there` does it; who waits for it would be
 /// here for a minute. Then the server is killed, and its lease is free.
 fn the_drop_does_not_wait(drop_there: impl FnOnce(Server)) {

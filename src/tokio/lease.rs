@@ -1,4 +1,4 @@
-//! Waiting in line for a lease.
+//! Waiting for leases.
 
 use super::job;
 use crate::error::Result;
@@ -33,4 +33,44 @@ use crate::lease::{Lease, LeaseBuilder};
 /// ```
 pub async fn lease(builder: LeaseBuilder) -> Result<Lease> {
     job::run(|_| builder.lease()).await?
+}
+
+/// The same for several ports, as [`LeaseBuilder::lease_many`].
+///
+/// # Errors
+///
+/// As there; and [`ErrorKind::Io`](crate::ErrorKind::Io): no thread can be started.
+///
+/// # Cancel safety
+///
+/// As [`lease`].
+pub async fn lease_many(builder: LeaseBuilder, count: usize) -> Result<Vec<Lease>> {
+    job::run(move |_| builder.lease_many(count)).await?
+}
+
+/// The same for consecutive ports, as [`LeaseBuilder::lease_block`].
+///
+/// # Errors
+///
+/// As there; and [`ErrorKind::Io`](crate::ErrorKind::Io): no thread can be started.
+///
+/// # Cancel safety
+///
+/// As [`lease`].
+pub async fn lease_block(builder: LeaseBuilder, count: u16) -> Result<Vec<Lease>> {
+    job::run(move |_| builder.lease_block(count)).await?
+}
+
+/// The same for exactly these ports, as [`LeaseBuilder::lease_exact`].
+///
+/// # Errors
+///
+/// As there; and [`ErrorKind::Io`](crate::ErrorKind::Io): no thread can be started.
+///
+/// # Cancel safety
+///
+/// As [`lease`].
+pub async fn lease_exact(builder: LeaseBuilder, ports: &[u16]) -> Result<Vec<Lease>> {
+    let ports = ports.to_vec();
+    job::run(move |_| builder.lease_exact(&ports)).await?
 }
