@@ -8,17 +8,20 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use portlease::Server;
+use portlease::{Server, ServerBuilder};
 use support::{MARK, child_path};
 
 static SERVER: LazyLock<Server> = LazyLock::new(server);
 
 /// Takes longer to end than nextest waits for those who have a test's output.
-fn server() -> Server {
+fn builder() -> ServerBuilder {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "trap '' TERM; exec \"$0\" serve"]).arg(child_path());
-    let builder = Server::builder(command).env_port("PORT").stop_grace(Duration::from_secs(3));
-    let server = builder.start().unwrap();
+    Server::builder(command).env_port("PORT").stop_grace(Duration::from_secs(3))
+}
+
+fn server() -> Server {
+    let server = builder().start().unwrap();
     println!("serving on {}", server.port());
     server
 }
@@ -33,6 +36,15 @@ fn passes_with_a_server_in_a_static() {
 #[ignore = "a victim"]
 fn drops_a_server() {
     drop(server());
+}
+
+/// The drop does not wait, and the process ends.
+#[cfg(feature = "tokio")]
+#[tokio::test]
+#[ignore = "a victim"]
+async fn drops_an_awaited_server() {
+    let server = portlease::tokio::Server::start(builder()).await.unwrap();
+    println!("serving on {}", server.port());
 }
 
 #[test]
