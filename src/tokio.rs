@@ -25,10 +25,14 @@
 //! Each operation is the sync one, on a thread of its own, whose end is awaited; so there is one set of
 //! decisions, and it needs nothing of a runtime: neither its timers, which a test may have stopped
 //! (`start_paused`: a server lives in real time all the same), nor its threads, of which there may be one,
-//! nor its blocking pool, which is waited for when the runtime is shut down. It costs a thread for the
-//! time that the operation takes.
+//! nor its blocking pool, which is waited for when the runtime is shut down. So tests that have a runtime
+//! each, as those of `#[tokio::test]` have, can share a server. It costs a thread for the time that the
+//! operation takes.
 //!
 //! # What this does not guarantee
+//!
+//! A server that is started again when it dies ([`supervise`](crate::ServerBuilder::supervise)) has no
+//! form that is awaited.
 //!
 //! [Dropping](Server#dropping) a server does not wait until it is gone. [`stop`](Server::stop) does.
 

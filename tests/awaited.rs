@@ -360,6 +360,20 @@ async fn get(server: &Server) -> String {
     answer.rsplit("\r\n").next().unwrap().to_owned()
 }
 
+/// As one that tests share, of which each has a runtime of its own.
+#[test]
+fn a_server_outlives_the_runtime_that_started_it() {
+    let mut server = current_thread().block_on(Server::start(serves())).unwrap();
+    let mut lines = server.follow();
+    multi_thread().block_on(async {
+        assert_eq!(next(&mut lines).await.as_deref(), Some("serving"));
+        server.restart().await.unwrap();
+        assert_eq!(get(&server).await, server.pid().to_string());
+        assert_eq!(next(&mut lines).await, None);
+    });
+    current_thread().block_on(server.stop()).unwrap();
+}
+
 /// A clock that jumps to the next timer whenever nothing else is to be done.
 #[tokio::test(start_paused = true)]
 async fn with_time_that_is_paused() {
