@@ -27,6 +27,10 @@ const MIN_PAUSE: Duration = Duration::from_micros(500);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_PART: u32 = 50;
 
+/// A pause is as long as the look before it, up to this: a hundred starts at once would keep a machine
+/// busy by looking, and so keep their servers from starting.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a stranger must be seen in the server's place. A process of ours may look like one while
 /// it is between two parents.
 const STRANGER_PATIENCE: Duration = Duration::from_millis(250);
@@ -115,7 +119,8 @@ impl Running {
                 say(&format!("server `{name}` is not ready after {seconds:.0} s: {missing}"));
                 say_at = elapsed + SLOW_AGAIN;
             }
-            let pause = (elapsed / PAUSE_PART).max(elapsed - before).clamp(MIN_PAUSE, MAX_PAUSE);
+            let look = (elapsed - before).min(LONGEST_PAUSE);
+            let pause = (elapsed / PAUSE_PART).clamp(MIN_PAUSE, MAX_PAUSE).max(look);
             // Most servers print something when they listen, or end.
             self.output.wait_for_progress(seen, pause.min(config.start_timeout - elapsed));
         }
