@@ -34,6 +34,10 @@
 //! - It runs on Linux so far.
 //!
 //! What each type does not guarantee stands in its own documentation, under that heading.
+//!
+//! # Guides
+//!
+//! - [Which way fits your server](guide::ways), and what each does not protect from.
 #![deny(
     clippy::dbg_macro,
     clippy::expect_used,
@@ -52,6 +56,8 @@ mod diagnose;
 mod diagnosis;
 mod error;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod hold;
 mod holder;
 mod lease;

@@ -1,0 +1,6 @@
+//! Guides, each for one question. What an item does to the letter stands in its own documentation.
+//!
+//! - [`ways`]: which way to agree on a port fits your server.
+
+#[doc = include_str!("guide/ways.md")]
+pub mod ways {}
