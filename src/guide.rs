@@ -1,6 +1,10 @@
 //! Guides, each for one question. What an item does to the letter stands in its own documentation.
 //!
 //! - [`ways`]: which way to agree on a port fits your server.
+//! - [`ci`]: nextest, several jobs on one host, containers, timeouts, logs to keep.
 
 #[doc = include_str!("guide/ways.md")]
 pub mod ways {}
+
+#[doc = include_str!("guide/ci.md")]
+pub mod ci {}

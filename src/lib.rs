@@ -38,6 +38,7 @@
 //! # Guides
 //!
 //! - [Which way fits your server](guide::ways), and what each does not protect from.
+//! - [CI](guide::ci): nextest, several jobs on one host, containers, timeouts, logs.
 #![deny(
     clippy::dbg_macro,
     clippy::expect_used,
