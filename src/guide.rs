@@ -2,9 +2,13 @@
 //!
 //! - [`ways`]: which way to agree on a port fits your server.
 //! - [`ci`]: nextest, several jobs on one host, containers, timeouts, logs to keep.
+//! - [`fixed_port`]: programs whose port cannot be changed.
 
 #[doc = include_str!("guide/ways.md")]
 pub mod ways {}
 
 #[doc = include_str!("guide/ci.md")]
 pub mod ci {}
+
+#[doc = include_str!("guide/fixed_port.md")]
+pub mod fixed_port {}
