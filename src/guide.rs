@@ -3,6 +3,7 @@
 //! - [`ways`]: which way to agree on a port fits your server.
 //! - [`ci`]: nextest, several jobs on one host, containers, timeouts, logs to keep.
 //! - [`fixed_port`]: programs whose port cannot be changed.
+//! - [`docker`]: servers in containers, with a port of the host.
 
 #[doc = include_str!("guide/ways.md")]
 pub mod ways {}
@@ -12,3 +13,6 @@ pub mod ci {}
 
 #[doc = include_str!("guide/fixed_port.md")]
 pub mod fixed_port {}
+
+#[doc = include_str!("guide/docker.md")]
+pub mod docker {}

@@ -40,6 +40,7 @@
 //! - [Which way fits your server](guide::ways), and what each does not protect from.
 //! - [CI](guide::ci): nextest, several jobs on one host, containers, timeouts, logs.
 //! - [Programs whose port cannot be changed](guide::fixed_port).
+//! - [Docker](guide::docker): servers in containers, with a port of the host.
 #![deny(
     clippy::dbg_macro,
     clippy::expect_used,
