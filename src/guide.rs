@@ -4,6 +4,7 @@
 //! - [`ci`]: nextest, several jobs on one host, containers, timeouts, logs to keep.
 //! - [`fixed_port`]: programs whose port cannot be changed.
 //! - [`docker`]: servers in containers, with a port of the host.
+//! - [`coming_from`]: portpicker, reserve-port, port_check, `bind(0)` and drop; freeport and portserver.
 
 #[doc = include_str!("guide/ways.md")]
 pub mod ways {}
@@ -16,3 +17,6 @@ pub mod fixed_port {}
 
 #[doc = include_str!("guide/docker.md")]
 pub mod docker {}
+
+#[doc = include_str!("guide/coming_from.md")]
+pub mod coming_from {}

@@ -41,6 +41,7 @@
 //! - [CI](guide::ci): nextest, several jobs on one host, containers, timeouts, logs.
 //! - [Programs whose port cannot be changed](guide::fixed_port).
 //! - [Docker](guide::docker): servers in containers, with a port of the host.
+//! - [Coming from](guide::coming_from) portpicker, reserve-port, port_check, or `bind(0)` and drop.
 #![deny(
     clippy::dbg_macro,
     clippy::expect_used,
