@@ -5,6 +5,7 @@
 //! - [`fixed_port`]: programs whose port cannot be changed.
 //! - [`docker`]: servers in containers, with a port of the host.
 //! - [`coming_from`]: portpicker, reserve-port, port_check, `bind(0)` and drop; freeport and portserver.
+//! - [`troubleshooting`]: what a failure looks like, what to look at, what to do.
 
 #[doc = include_str!("guide/ways.md")]
 pub mod ways {}
@@ -20,3 +21,6 @@ pub mod docker {}
 
 #[doc = include_str!("guide/coming_from.md")]
 pub mod coming_from {}
+
+#[doc = include_str!("guide/troubleshooting.md")]
+pub mod troubleshooting {}

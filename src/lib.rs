@@ -42,6 +42,7 @@
 //! - [Programs whose port cannot be changed](guide::fixed_port).
 //! - [Docker](guide::docker): servers in containers, with a port of the host.
 //! - [Coming from](guide::coming_from) portpicker, reserve-port, port_check, or `bind(0)` and drop.
+//! - [Troubleshooting](guide::troubleshooting), by what a failure looks like.
 #![deny(
     clippy::dbg_macro,
     clippy::expect_used,
