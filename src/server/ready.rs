@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::output::Output;
 use super::ports::Ports;
@@ -240,7 +240,11 @@ fn connect(addr: SocketAddr) -> Option<TcpStream> {
     stream.local_addr().is_ok_and(|local| local != addr).then_some(stream)
 }
 
-/// One request. Of the answer, only the status is read.
+/// How long the rest of an answer is waited for, and how much of it is read.
+const REST: Duration = Duration::from_millis(50);
+const MAX_REST: usize = 64 * 1024;
+
+/// One request. Of the answer, only the status counts.
 fn http(addr: SocketAddr, path: &str, expected: Option<u16>) -> Result<(), String> {
     let missing = |why: String| format!("GET http://{addr}{path}: {why}");
     let mut stream = connect(addr).ok_or_else(|| missing("no connection".to_owned()))?;
@@ -253,6 +257,7 @@ fn http(addr: SocketAddr, path: &str, expected: Option<u16>) -> Result<(), Strin
         stream.write_all(request.as_bytes())?;
         let mut start = [0; 12]; // "HTTP/1.1 200"
         stream.read_exact(&mut start)?;
+        drain(&mut stream);
         Ok::<_, std::io::Error>(start)
     };
     let start = ask().map_err(|error| missing(error.to_string()))?;
@@ -265,6 +270,20 @@ fn http(addr: SocketAddr, path: &str, expected: Option<u16>) -> Result<(), Strin
         (Some(status), Some(expected)) => Err(missing(format!("status {status}, not {expected}"))),
         (Some(status), None) => Err(missing(format!("status {status}"))),
         (None, _) => Err(missing("an answer that is not HTTP".to_owned())),
+    }
+}
+
+/// Reads the rest of an answer: who closes before resets the connection, which not every server bears.
+fn drain(stream: &mut TcpStream) {
+    let start = Instant::now();
+    let mut chunk = [0; 4 * 1024];
+    let mut count = 0;
+    while count < MAX_REST && stream.set_read_timeout(Some(REST)).is_ok() && start.elapsed() < REST
+    {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(size) => count += size,
+        }
     }
 }
 
@@ -338,6 +357,22 @@ mod tests {
         check_http(b"SSH-2.0-OpenSSH_9.2\r\n", None, Some("not HTTP"));
         check_http(b"HTTP/1.1 2", None, Some("fail"));
         check_http(b"HTTP/1.1 +20", None, Some("not HTTP"));
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let addr = listener.local_addr().expect("address");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let size = stream.read(&mut [0; 1024]).expect("a request");
+            let answer = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(size * 100));
+            stream.write_all(answer.as_bytes()).expect("answer");
+            stream.shutdown(std::net::Shutdown::Write).expect("the end");
+            stream.read(&mut [0; 1])
+        });
+        http(addr, "/", None).expect("an answer");
+        assert_eq!(server.join().expect("server").expect("the connection was reset"), 0);
     }
 
     #[test]
