@@ -100,7 +100,6 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 ///   since Linux 6.8).
 #[must_use = "the port is free again as soon as the lease is dropped; keep it in a variable for as \
               long as the server lives"]
-#[derive(Debug)]
 pub struct Lease {
     port: u16,
     slot: Option<Slot>,
@@ -230,6 +229,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let _ = self.free();
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("port", &self.port).finish_non_exhaustive()
     }
 }
 

@@ -43,6 +43,7 @@ mod tree;
 mod watchdog;
 mod way;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::process::{ChildStdin, Command, ExitStatus};
@@ -114,7 +115,6 @@ use crate::sys::Signal;
 /// - Values in statics are never dropped; for these, the watchdog is what ends the server.
 #[must_use = "the server is stopped as soon as this is dropped; keep it in a variable for as long \
               as the server is needed"]
-#[derive(Debug)]
 pub struct Server {
     config: Config,
     /// The main one first, if there is one.
@@ -375,6 +375,14 @@ impl Server {
 
     fn running(&self) -> Result<&Running> {
         self.running.as_ref().ok_or_else(not_running)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut server = f.debug_struct("Server");
+        server.field("name", &self.name()).field("addr", &self.addr()).field("pid", &self.pid());
+        server.finish_non_exhaustive()
     }
 }
 
