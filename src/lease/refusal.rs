@@ -76,11 +76,12 @@ impl Tally {
         ];
         let seen = reasons.iter().filter(|(count, _)| *count > 0);
         let seen: Vec<_> = seen.map(|(count, reason)| format!("{count} {reason}")).collect();
-        let mut message = format!(
-            "failed to lease {wanted} of {ports} ({} ports): found {}",
-            ports.len(),
-            seen.join(", ")
-        );
+        let count = match ports.len() {
+            1 => "1 port".to_owned(),
+            count => format!("{count} ports"),
+        };
+        let mut message =
+            format!("failed to lease {wanted} of {ports} ({count}): found {}", seen.join(", "));
         if let Some(error) = first_unusable {
             message.push_str(&format!(" ({error})"));
         }

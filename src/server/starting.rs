@@ -280,9 +280,10 @@ impl Running {
             Ok(Listening::Nobody(beside)) => {
                 Err(Missing::Listener(failure::nobody_listens(protocol, addr, beside.as_deref())))
             }
-            Ok(Listening::CannotTell(seen)) => {
-                Err(Missing::This(format!("{seen} listens, which cannot be told to be the server")))
-            }
+            Ok(Listening::CannotTell(seen)) => Err(Missing::This(format!(
+                "{seen} listens, which cannot be told to be the server; if it serves the port for \
+                     the server, as a proxy does, use `Ready::connects()`"
+            ))),
             Err(error) if sys::is_out_of_descriptors(&error) => {
                 let what = "no file descriptor is left to look who listens (`ulimit -n`)";
                 Err(Missing::Blind(what.to_owned()))
