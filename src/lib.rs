@@ -39,6 +39,7 @@
 //!
 //! - [Which way fits your server](guide::ways), and what each does not protect from.
 //! - [CI](guide::ci): nextest, several jobs on one host, containers, timeouts, logs.
+//! - [Frameworks](guide::frameworks): axum, hyper, tonic, rstest, a server that tests share.
 //! - [Programs whose port cannot be changed](guide::fixed_port).
 //! - [Docker](guide::docker): servers in containers, with a port of the host.
 //! - [Coming from](guide::coming_from) portpicker, reserve-port, port_check, or `bind(0)` and drop.
