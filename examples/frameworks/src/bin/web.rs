@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> Result<(), Box<dyn Error>> {
     // Before it listens: from then on it is ready, and may be asked to end.
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = listener().await?; // SWAP: `portlease::child::listener()`, and the helper below goes
+    // SWAP: `portlease::child::listener()`, for which portlease moves to `[dependencies]`; the helper goes.
+    let listener = listener().await?;
     let asked_to_end = async move {
         terminate.recv().await;
         println!("shutting down");
