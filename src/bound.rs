@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::url::url;
 
 /// How many numbers are tried where two sockets must have the same one. One in ten thousand is
 /// taken by chance; so many in a row are not.
@@ -92,6 +93,11 @@ impl Bound {
     /// The listener.
     pub fn listener(&self) -> &TcpListener {
         &self.socket
+    }
+
+    /// `http://127.0.0.1:PORT` with `path`, which may or may not begin with a slash.
+    pub fn url(&self, path: &str) -> String {
+        url(self.addr, path)
     }
 
     /// Takes the listener out; from now on it alone is the guard.

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Binder, Hold};
 use crate::registry::Space;
 use crate::registry::slot::Slot;
+use crate::url::url;
 
 /// Leases one port from the process-wide registry.
 ///
@@ -126,6 +127,11 @@ impl Lease {
     /// `127.0.0.1` with the port. A literal address, because `localhost` may be either family.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// `http://127.0.0.1:PORT` with `path`, which may or may not begin with a slash.
+    pub fn url(&self, path: &str) -> String {
+        url(self.addr(), path)
     }
 
     /// Listens on [`addr`](Lease::addr), under the protection of the lease: keep both.

@@ -75,6 +75,7 @@ mod sys;
 mod text;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod url;
 
 pub use bound::{Bound, bind};
 pub use diagnose::{Check, check, diagnose};

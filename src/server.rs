@@ -73,6 +73,7 @@ use self::way::Way;
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sys::Signal;
+use crate::url::url;
 
 /// A running server, with a port that nobody else has.
 ///
@@ -206,8 +207,7 @@ impl Server {
 
     /// `http://127.0.0.1:PORT` with `path`, which may or may not begin with a slash.
     pub fn url(&self, path: &str) -> String {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        format!("http://{}/{path}", self.addr())
+        url(self.addr(), path)
     }
 
     /// The name by which errors call it: the one that it was given, or its program's file name.

@@ -9,7 +9,7 @@
 //! use portlease::tokio::Server;
 //!
 //! # async fn test() -> portlease::Result<()> {
-//! let builder = portlease::Server::builder(Command::new("my-server")).env_port("PORT");
+//! let builder = Server::builder(Command::new("my-server")).env_port("PORT");
 //! let mut server = Server::start(builder).await?;
 //! server.wait_for_line("cache is warm", Duration::from_secs(10)).await?;
 //! server.restart().await?;

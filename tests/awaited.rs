@@ -208,7 +208,7 @@ fn waits_that_are_dropped_change_nothing() {
         server.signal(portlease::Signal::Kill).unwrap();
         let status = server.wait(DEADLINE).await.unwrap().unwrap();
         assert_eq!(status.to_string(), "signal: 9 (SIGKILL)");
-        server.stop().await.unwrap();
+        assert!(!server.stop().await.unwrap().success());
     });
 }
 
@@ -457,6 +457,7 @@ async fn lines_that_come_too_fast_are_counted() {
 async fn sockets() {
     let bound = portlease::bind().unwrap();
     let addr = bound.addr();
+    assert_eq!(bound.url("a"), format!("http://{addr}/a"));
     let listener = bound.into_tokio().unwrap();
     let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(addr));
     assert_eq!(accepted.unwrap().1, connected.unwrap().local_addr().unwrap());

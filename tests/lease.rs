@@ -35,6 +35,7 @@ fn a_lease_keeps_its_port_until_it_is_dropped() {
     let holders = own.registry.list().unwrap();
     assert_eq!(holders.len(), 1);
     assert_eq!(holders[0].port(), lease.port());
+    assert_eq!(lease.url("/a"), format!("http://127.0.0.1:{lease}/a"));
     assert_eq!(holders[0].pid(), Some(std::process::id()));
     assert_eq!(holders[0].label(), Some("db"));
     assert_eq!(holders[0].test(), Some("a_lease_keeps_its_port_until_it_is_dropped"));

@@ -211,8 +211,28 @@ impl ServerBuilder {
         self.way_of_its_own(Way::Observe)
     }
 
-    /// Uses this lease, instead of taking one. For a program whose port is fixed, that is all there is to
-    /// say.
+    /// Uses this lease, instead of taking one.
+    ///
+    /// Its port is told in the same way: by [`env_port`](ServerBuilder::env_port) or [`Server::with`]. For a
+    /// program whose port is fixed, nothing more has to be said.
+    ///
+    /// # Examples
+    ///
+    /// Two servers that need each other's address know both before either is started:
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// use portlease::Server;
+    ///
+    /// let [left, right] = portlease::leases()?;
+    /// let peer = |of: &portlease::Lease| {
+    ///     let mut command = Command::new("my-node");
+    ///     command.env("PEER", of.addr().to_string());
+    ///     Server::builder(command).env_port("PORT")
+    /// };
+    /// let (first, second) = (peer(&right).lease(left), peer(&left).lease(right));
+    /// # Ok::<(), portlease::Error>(())
+    /// ```
     pub fn lease(mut self, lease: Lease) -> Self {
         self.config.way.get_or_insert(Way::Lease);
         self.lease = Some(lease);

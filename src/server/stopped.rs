@@ -19,6 +19,11 @@ impl Stopped {
         self.status
     }
 
+    /// Whether it ended as a program that is content: with exit status 0, and nothing had to be killed.
+    pub fn success(&self) -> bool {
+        !self.forced() && self.status.is_some_and(|status| status.success())
+    }
+
     /// Whether something of it had to be killed after the grace.
     pub fn forced(&self) -> bool {
         !self.killed.is_empty()

@@ -19,11 +19,10 @@ use crate::server::Stopped;
 ///
 /// ```no_run
 /// use std::process::Command;
-/// use portlease::tokio::Group;
-/// use portlease::Server;
+/// use portlease::tokio::{Group, Server};
 ///
 /// # async fn test() -> portlease::Result<()> {
-/// let builder = portlease::Group::builder()
+/// let builder = Group::builder()
 ///     .server("db", &[], |_| Ok(Server::builder(Command::new("my-db")).env_port("PORT")))
 ///     .server("api", &["db"], |needs| {
 ///         let mut command = Command::new("my-api");
@@ -47,6 +46,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// As [`portlease::Group::builder`](crate::Group::builder).
+    pub fn builder() -> GroupBuilder<'static> {
+        group::Group::builder()
+    }
+
     /// Starts all servers, and returns when all are ready.
     ///
     /// # Errors

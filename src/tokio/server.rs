@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::{ChildStdin, ExitStatus};
+use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::background::InBackground;
 use super::job::{self, Job};
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Line, Lines, PanicLog, ServerBuilder, Stopped};
+use crate::server::{Line, Lines, PanicLog, Ports, ServerBuilder, Stopped};
 use crate::sys::{self, Signal};
 
 /// A running server, as [`portlease::Server`](crate::Server) in all but what is awaited.
@@ -29,7 +29,7 @@ use crate::sys::{self, Signal};
 /// use portlease::tokio::Server;
 ///
 /// # async fn test() -> portlease::Result<()> {
-/// let builder = portlease::Server::builder(Command::new("my-server")).env_port("PORT");
+/// let builder = Server::builder(Command::new("my-server")).env_port("PORT");
 /// let server = Server::start(builder).await?;
 /// let url = server.url("/healthz"); // http://127.0.0.1:20017/healthz
 /// # Ok(())
@@ -60,6 +60,26 @@ enum State {
 type Restarted = (InBackground<crate::Server>, thread::Result<Result<()>>);
 
 impl Server {
+    /// As [`portlease::Server::builder`](crate::Server::builder).
+    pub fn builder(command: Command) -> ServerBuilder {
+        crate::Server::builder(command)
+    }
+
+    /// As [`portlease::Server::with`](crate::Server::with).
+    pub fn with(make: impl FnMut(&Ports) -> Command + Send + 'static) -> ServerBuilder {
+        crate::Server::with(make)
+    }
+
+    /// As [`portlease::Server::try_with`](crate::Server::try_with).
+    pub fn try_with<E>(
+        make: impl FnMut(&Ports) -> Result<Command, E> + Send + 'static,
+    ) -> ServerBuilder
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        crate::Server::try_with(make)
+    }
+
     /// Starts a server, and returns when it is ready.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 fn peer(name: &str, own: Lease, other: u16) -> ServerBuilder {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peer"));
     command.env("PEER_PORT", other.to_string());
-    portlease::Server::builder(command).name(name).env_port("PORT").lease(own)
+    Server::builder(command).name(name).env_port("PORT").lease(own)
 }
 
 #[tokio::test]
