@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::process;
 
 use super::look::Look;
+use super::tree;
 use crate::cookie::Cookie;
 use crate::sys::{self, ProcessId, Protocol};
 
@@ -27,7 +28,7 @@ pub(super) struct Trail {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) processes: Vec<ProcessId>,
-    /// Somebody ended before he could be looked into, and may have started others.
+    /// Somebody who had lost his parent ended before he could be looked into, and may have started others.
     pub(super) is_unsure: bool,
 }
 
@@ -51,6 +52,10 @@ pub(super) fn find(
     let newer = look.all.iter().filter(|entry| {
         entry.id.start >= since.start && entry.id != own.id && !known.contains(&entry.id)
     });
+    // Who has another parent is that one's, and on a busy machine some of these end in each look.
+    let living: BTreeSet<u32> = look.all.iter().map(|entry| entry.id.pid).collect();
+    let adopters = tree::adopters(&look.all, *own, sys::adopts_orphans());
+    let is_orphan = |parent| adopters.contains(&parent) || !living.contains(&parent);
     let mut found = Found::default();
     let mut listening: Option<Vec<u64>> = None; // looked up for the first one who may listen
     for entry in newer {
@@ -71,7 +76,9 @@ pub(super) fn find(
         if is_ours {
             found.processes.push(entry.id);
         } else {
-            found.is_unsure |= look.cookie(entry.id).is_none() && !sys::may_live(entry.id);
+            found.is_unsure |= is_orphan(entry.parent)
+                && look.cookie(entry.id).is_none()
+                && !sys::may_live(entry.id);
         }
     }
     found
@@ -92,4 +99,35 @@ fn listening_on(port: u16) -> Vec<u64> {
 
 fn listens(pid: u32, inodes: &[u64]) -> bool {
     !inodes.is_empty() && sys::has_socket(pid, inodes).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::sys::ProcessEntry;
+
+    /// Whether a look is unsure because of somebody with this parent, who has ended since.
+    fn is_unsure(parent: u32) -> bool {
+        let mut child = Command::new("true").spawn().expect("true");
+        let id = ProcessId { pid: child.id(), start: u64::MAX };
+        child.wait().expect("its end");
+        let mut look = Look::now().expect("a look");
+        // Alone with who is older than anybody of other tests, some of whom may end just now.
+        look.all.retain(|entry| entry.id.pid == process::id() || entry.id.pid == parent);
+        look.all.push(ProcessEntry { id, parent, group: id.pid, session: id.pid });
+        let since = ProcessId { pid: 0, start: u64::MAX };
+        find(&look, since, &Trail::default(), false, &BTreeSet::new()).is_unsure
+    }
+
+    #[test]
+    fn only_who_has_lost_his_parent_may_have_been_ours() {
+        let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
+        assert!(!is_unsure(other.id()), "a child of another process");
+        other.kill().and_then(|()| other.wait()).expect("its end");
+        assert!(is_unsure(other.id()), "his parent has ended as well");
+        assert!(is_unsure(1), "somebody who was adopted");
+        assert!(!is_unsure(process::id()), "a child of another thread");
+    }
 }

@@ -56,6 +56,23 @@ pub(super) fn roots_outside(left: &[ProcessEntry], group: Option<u32>) -> Vec<Pr
     roots.map(|entry| entry.id).collect()
 }
 
+/// Of `all`, the pids of those who may have become somebody's parent because his own had ended: pid 1,
+/// and who has asked for it, which may be any ancestor of `own`; or `own` itself, `if_it_adopts`.
+pub(super) fn adopters(
+    all: &[ProcessEntry],
+    own: ProcessEntry,
+    if_it_adopts: bool,
+) -> BTreeSet<u32> {
+    let parents: HashMap<u32, u32> = all.iter().map(|entry| (entry.id.pid, entry.parent)).collect();
+    let mut adopters = BTreeSet::from([1]);
+    adopters.extend(if_it_adopts.then_some(own.id.pid));
+    let mut ancestor = own.parent;
+    while adopters.insert(ancestor) {
+        ancestor = parents.get(&ancestor).copied().unwrap_or(1);
+    }
+    adopters
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +97,17 @@ mod tests {
         let mut set = known.iter().map(|&pid| ProcessId { pid, start: u64::from(pid) }).collect();
         extend(&mut set, &table(rows), GROUP, Some(WATCHDOG));
         assert_eq!(pids(set), expected, "known: {known:?}, table: {rows:?}");
+    }
+
+    #[test]
+    fn who_adopts() {
+        let all = table(&[(1, 0, 1), (10, 1, 10), (20, 10, 20), (30, 20, 30), (40, 10, 40)]);
+        let own = |at: usize| all[at];
+        assert_eq!(adopters(&all, own(3), false), BTreeSet::from([1, 10, 20]));
+        assert_eq!(adopters(&all, own(3), true), BTreeSet::from([1, 10, 20, 30]));
+        assert_eq!(adopters(&all, own(0), false), BTreeSet::from([0, 1]), "pid 1 itself");
+        let hidden = table(&[(30, 20, 30)]);
+        assert_eq!(adopters(&hidden, hidden[0], false), BTreeSet::from([1, 20]));
     }
 
     #[test]

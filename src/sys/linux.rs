@@ -1,4 +1,5 @@
-//! What only Linux can tell of the machine: network namespaces and the kernel's ranges of ports.
+//! What only Linux can tell: of the machine, network namespaces and the kernel's ranges of ports; of this
+//! process, whether it adopts.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -29,6 +30,14 @@ pub(crate) fn net_namespace_cookie(socket: &impl AsRawFd) -> Option<u64> {
         )
     };
     (result == 0).then_some(cookie)
+}
+
+/// Whether this process becomes the parent of its descendants whose parents end.
+pub(crate) fn adopts_orphans() -> bool {
+    let mut adopts: libc::c_int = 0;
+    // SAFETY: the pointer is to `adopts`, into which this request writes an `int`.
+    let result = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut adopts) };
+    result == 0 && adopts != 0
 }
 
 /// The ports from which the kernel serves `bind(0)` and outgoing connections, in the network

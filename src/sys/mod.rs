@@ -33,7 +33,9 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 }
 
 pub(crate) use inherit::{Given, Heirloom};
-pub(crate) use linux::{ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports};
+pub(crate) use linux::{
+    adopts_orphans, ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports,
+};
 pub(crate) use owners::{Owners, owners, process_age, process_service, user_name};
 pub(crate) use pidfd::{signal_exactly, wait_for_exit};
 pub(crate) use process::{
