@@ -70,15 +70,16 @@ fn dropped_after_each_poll(mut attempt: impl FnMut(&OwnRegistry, u32) -> bool) {
     let descriptors_before = descriptors();
     let mut dropped = 0;
     while dropped < 4 {
-        for polls in 1.. {
-            let has_ended = attempt(&own, polls);
+        let mut polls = 1;
+        while !attempt(&own, polls) {
             nothing_is_left();
             assert_eq!(descriptors(), descriptors_before);
-            if has_ended {
-                break;
-            }
             dropped += 1;
+            // On a busy machine it takes many: then not each number.
+            polls += 1 + polls / 10;
         }
+        nothing_is_left();
+        assert_eq!(descriptors(), descriptors_before);
     }
     println!("dropped {dropped} times");
 }
@@ -419,15 +420,14 @@ async fn lines_as_they_come() {
     let builder = builder.ready(Ready::line("one").and(Ready::line("two")));
     let mut server = Server::start(builder).await.unwrap();
     let mut lines = server.follow();
-    let mut both = [next(&mut lines).await.unwrap(), next(&mut lines).await.unwrap()];
-    both.sort_unstable();
-    assert_eq!(both, ["one", "two"]);
+    let both = [next(&mut lines).await.unwrap(), next(&mut lines).await.unwrap()];
+    assert!(both == ["one", "two"] || both == ["two", "one"], "{both:?}");
     assert!(poll_and_drop(lines.next(), 2).is_none());
     let mut stdin = tokio::process::ChildStdin::from_std(server.take_stdin().unwrap()).unwrap();
     let (_, three) = tokio::join!(stdin.write_all(b"three\n"), next(&mut lines));
     assert_eq!(three.as_deref(), Some("three"));
     let mut others = server.follow();
-    assert_eq!(next(&mut others).await.as_ref(), Some(&both[0]).or(Some(&both[1])));
+    assert_eq!(next(&mut others).await.as_ref(), Some(&both[0]));
     drop(others);
     drop(stdin);
     assert_eq!((next(&mut lines).await, lines.missed()), (None, 0));
