@@ -26,6 +26,7 @@
 //! | takes a socket | [`ServerBuilder::inherit_port`] | the lease; the socket exists before the server |
 //! | can bind port 0 and print what it got | [`ServerBuilder::report_port`] | the kernel, for the server |
 //! | can bind port 0, and says nothing | [`ServerBuilder::observe_port`] | the kernel, for the server |
+//! | is written in Rust, and shall work in each of these ways | [`child::listener()`] in the server | whoever starts it |
 //!
 //! # What this does not do
 //!
@@ -56,6 +57,7 @@
 )]
 
 mod bound;
+pub mod child;
 mod complaint;
 mod cookie;
 mod diagnose;

@@ -3,9 +3,11 @@
 mod support;
 
 use std::error::Error as _;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -366,6 +368,87 @@ fn of_a_start_that_is_called_off_and_a_server_that_stays() {
     } else {
         return skip("nobody else, who could keep a server").unwrap_or(());
     }
+    snapshot.check();
+}
+
+/// Of those who use `portlease::child`, as their processes print them.
+#[test]
+fn of_the_childs_half() {
+    let own = OwnRegistry::new();
+    let block = Allotment::new();
+    let port = block.first;
+    let mut snapshot = Snapshot::new("messages/child");
+    let said = |mut command: Command, variable: &str, value: &OsStr| {
+        own.lend_to(&mut command);
+        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            command.env_remove(name);
+        }
+        let output = command.env(variable, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (heading, value) in [
+        ("PORT is empty", ""),
+        ("it is no number", "x"),
+        ("it has spaces", " 8080"),
+        ("it is too large", "65536"),
+    ] {
+        snapshot.add(heading, said(child_command(&["own-half"]), "PORT", value.as_ref()));
+    }
+    let bytes = OsStr::from_bytes(b"80\xff");
+    snapshot.add("it is not UTF-8", said(child_command(&["port-from-env"]), "PORT", bytes));
+    let linked =
+        said(child_command(&["own-half", "my-db"]), "MY_DB_PORT", "tcp://10.0.0.1:80".as_ref());
+    snapshot.add("that of a further port is no number", linked);
+
+    let number = port.to_string();
+    let mut taken = |heading: &str, role: &[&str], variable: &str, varying: Varying| {
+        let text = said(child_command(role), variable, number.as_ref());
+        let varying = varying.number(&number, "PORT").after("process ", "PID");
+        snapshot.add(heading, varying.replace(&text));
+    };
+    let stranger = stranger(&localhost(port).to_string()).unwrap();
+    let strangers = || Varying::new().number(stranger.0.id(), "STRANGER");
+    taken("a stranger has the port", &["own-half"], "PORT", strangers());
+    taken("a stranger has a further port", &["own-half", "grpc"], "GRPC_PORT", strangers());
+    drop(stranger);
+    taken("it has the port itself", &["own-half-twice"], "PORT", Varying::new());
+    let elsewhere = &["own-half-on", "192.0.2.1"];
+    taken("a port of another machine", elsewhere, "PORT", Varying::new());
+    let elsewhere = said(child_command(elsewhere), "PORT", "0".as_ref());
+    snapshot.add("any port of another machine", elsewhere);
+
+    let full = shell("exec \"$0\" announce 40123 >/dev/full");
+    snapshot.add("it cannot be announced", said(full, "PORT", "".as_ref()));
+    let zero = said(child_command(&["announce", "grpc", "0"]), "PORT", "".as_ref());
+    snapshot.add("port 0 is announced", zero);
+
+    if let Some(other) = SomebodyElse::new() {
+        let script = "echo 21000 >/proc/sys/net/ipv4/ip_unprivileged_port_start; ip link set lo up
+                      setpriv --reuid=12345 --regid=12345 --clear-groups env PORT=\"$2\" \
+                      \"$1\" own-half 2>&1 || true";
+        let child = other.home().join("child").display().to_string();
+        for (heading, number) in [("a port below 1024", "80"), ("a port that is kept", "20001")] {
+            let Some(output) = unshare(&["--net"], script, &[&child, number]) else { break };
+            snapshot.add(heading, stdout_of(&output));
+        }
+    }
+    snapshot.check();
+}
+
+/// As it is seen by who has started it.
+#[test]
+fn of_the_childs_half_under_a_test() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let stranger = stranger(&localhost(port).to_string()).unwrap();
+    let mut command = child_command(&["own-half"]);
+    own.lend_to(&mut command);
+    let error = told(command).name("api").lease(lease).start().unwrap_err();
+    let varying = varying(port).number(stranger.0.id(), "STRANGER").after("process ", "PID");
+    let mut snapshot = Snapshot::new("messages/child-under-test");
+    snapshot.add("a stranger has its port", varying.replace(&text(&error)));
     snapshot.check();
 }
 

@@ -232,11 +232,12 @@ impl Reports {
         main.map(|(report, _)| report.port).collect()
     }
 
-    /// The port that was reported first under this name, in whatever case.
+    /// The port that was reported first under this name, in whatever case, and with `-` for `_`: no
+    /// variable has the former.
     pub(super) fn named(&self, name: &str) -> Option<u16> {
-        let is_it = |report: &&Report| {
-            report.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name))
-        };
+        let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
+        let name = plain(name);
+        let is_it = |report: &&Report| report.name.as_deref().map(plain).as_ref() == Some(&name);
         self.all.iter().map(|(report, _)| report).find(is_it).map(|report| report.port)
     }
 }

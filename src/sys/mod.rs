@@ -1,7 +1,7 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
-//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it. The others are what only Linux
-//! can tell: of sockets (`sockets`, by
+//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it, `adopt.rs` what this process
+//! got as one. The others are what only Linux can tell: of sockets (`sockets`, by
 //! `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`), of the machine (`linux`). This is the
 //! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
@@ -9,6 +9,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to follow");
 
+mod adopt;
 mod diag;
 mod inherit;
 mod linux;
@@ -32,6 +33,7 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
     }
 }
 
+pub(crate) use adopt::{Refused, adopt_listener};
 pub(crate) use inherit::{Given, Heirloom};
 pub(crate) use linux::{
     adopts_orphans, ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports,

@@ -4,18 +4,21 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use portlease::{ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, Supervision};
+use portlease::{
+    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, Supervision, child,
+};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -34,6 +37,31 @@ fn main() {
         }
         ["serve-inherited"] => serve_inherited(),
         ["serve-all", ref ports @ ..] => serve_all(ports),
+        ["own-half", ref names @ ..] => own_half(names),
+        ["own-half-on", ip] => {
+            serve_with_each(&[or_exit(child::listener_on(ip.parse::<IpAddr>().unwrap()))]);
+        }
+        ["own-half-by-threads", count] => own_half_by_threads(count.parse().unwrap()),
+        ["own-half-twice"] => {
+            let _listener = or_exit(child::listener());
+            or_exit(child::listener());
+        }
+        ["own-half-then", script] => {
+            let _listener = or_exit(child::listener());
+            process::exit(
+                Command::new("/bin/sh").args(["-c", script]).status().unwrap().code().unwrap(),
+            );
+        }
+        ["own-half-opened"] => {
+            // As what this process opens itself, and does not inherit.
+            let _file = std::fs::File::open("/dev/null").unwrap();
+            or_exit(child::listener());
+        }
+        ["announce", port] => or_exit(child::announce(port.parse().unwrap())),
+        ["announce", name, port] => {
+            or_exit(child::announce_named(name, port.parse().unwrap()));
+        }
+        ["port-from-env"] => say(format_args!("{:?}", or_exit(child::port_from_env()))),
         ["serve-once"] => {
             let port: u16 = env::var("PORT").unwrap().parse().unwrap();
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -256,8 +284,12 @@ fn serve_all(ports: &[&str]) -> ! {
     let port = |port: &&str| env::var(port).as_deref().unwrap_or(port).parse().unwrap();
     let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let listeners: Vec<_> = ports.iter().map(port).map(bind).collect();
+    serve_with_each(&listeners)
+}
+
+fn serve_with_each(listeners: &[TcpListener]) -> ! {
     thread::scope(|scope| {
-        for listener in &listeners {
+        for listener in listeners {
             scope.spawn(move || {
                 loop {
                     answer(listener.accept().unwrap().0);
@@ -266,6 +298,39 @@ fn serve_all(ports: &[&str]) -> ! {
         }
     });
     sleep_for_ever()
+}
+
+/// The same server on its main port, and further ones of these names, by the child's half.
+fn own_half(names: &[&str]) -> ! {
+    let named = names.iter().map(|name| child::listener_named(name));
+    let listeners = named.chain(iter::once_with(child::listener));
+    serve_with_each(&listeners.map(or_exit).collect::<Vec<_>>())
+}
+
+/// The same server, whose main port so many threads ask for at once. What one gets who is not the first,
+/// he prints, when all have asked.
+fn own_half_by_threads(count: usize) -> ! {
+    let barrier = Barrier::new(count);
+    let ask = || {
+        barrier.wait();
+        child::listener()
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let (listeners, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    errors.into_iter().for_each(|error| say(format_args!("{:?}", error.unwrap_err())));
+    say("all have asked");
+    serve_with_each(&listeners.into_iter().map(or_exit).collect::<Vec<_>>())
+}
+
+/// As a server does whose `main` returns the error.
+fn or_exit<T>(result: portlease::Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:?}");
+        process::exit(1)
+    })
 }
 
 /// The same server on any address.

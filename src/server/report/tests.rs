@@ -541,6 +541,10 @@ fn a_port_has_the_name_before_it() {
     assert_eq!(reports.named("grpc"), Some(1));
     assert_eq!(reports.named("GRPC"), Some(1));
     assert_eq!(reports.named("http"), None);
+    reports.add("MY_ADMIN_PORT=4");
+    reports.add(r#"{"my-grpc_port":5}"#);
+    assert_eq!((reports.named("my-admin"), reports.named("my_admin")), (Some(4), Some(4)));
+    assert_eq!((reports.named("my-grpc"), reports.named("my_grpc")), (Some(5), Some(5)));
 }
 
 #[test]
