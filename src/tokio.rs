@@ -37,6 +37,7 @@
 //! [Dropping](Server#dropping) a server does not wait until it is gone. [`stop`](Server::stop) does.
 
 mod background;
+pub mod child;
 mod group;
 mod job;
 mod lease;

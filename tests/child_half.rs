@@ -96,6 +96,22 @@ fn one_program_in_each_way() {
     check_restarts(own_half(&[]).observe_port(), &[], false);
 }
 
+/// As is written on it: its own way to end, too.
+#[cfg(feature = "tokio")]
+#[test]
+fn one_program_on_tokio_in_each_way() {
+    let names = &["grpc"];
+    let program = || Server::builder(child_command(&["own-half-awaited", "grpc"]));
+    let told = program().env_port("PORT").env_port_named("grpc", "GRPC_PORT");
+    check_restarts(told, names, true);
+    check_restarts(program().inherit_port().inherit_port_named("grpc"), names, true);
+    check_restarts(program().report_port(), names, false);
+    let alone = || Server::builder(child_command(&["own-half-awaited"]));
+    check_restarts(alone().observe_port(), &[], false);
+    let stopped = alone().env_port("PORT").start().unwrap().stop().unwrap();
+    assert!(stopped.success() && stopped.output().ends_with("asked to end\n"), "{stopped:?}");
+}
+
 #[test]
 fn further_ports_in_each_way() {
     let names = &["grpc", "my-admin"];

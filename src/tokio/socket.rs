@@ -37,7 +37,7 @@ impl Bound {
     /// # }
     /// ```
     pub fn into_tokio(self) -> Result<TcpListener> {
-        listener(self.into_listener())
+        listener(|| Ok(self.into_listener()))
     }
 }
 
@@ -67,7 +67,7 @@ impl Lease {
     ///
     /// tokio panics if the runtime has no I/O (`enable_io`).
     pub fn bind_tokio(&self) -> Result<TcpListener> {
-        listener(self.bind()?)
+        listener(|| self.bind())
     }
 
     /// As [`bind_udp`](Lease::bind_udp), for a socket of tokio's. Feature `tokio`.
@@ -85,8 +85,10 @@ impl Lease {
     }
 }
 
-pub(super) fn listener(socket: net::TcpListener) -> Result<TcpListener> {
+/// Hands over what `listen` returns, which is only called where that is possible.
+pub(super) fn listener(listen: impl FnOnce() -> Result<net::TcpListener>) -> Result<TcpListener> {
     inside_runtime()?;
+    let socket = listen()?;
     let handed_over = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
     handed_over.map_err(failed)
 }

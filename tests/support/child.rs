@@ -38,6 +38,8 @@ fn main() {
         ["serve-inherited"] => serve_inherited(),
         ["serve-all", ref ports @ ..] => serve_all(ports),
         ["own-half", ref names @ ..] => own_half(names),
+        #[cfg(feature = "tokio")]
+        ["own-half-awaited", ref names @ ..] => own_half_awaited(names),
         ["own-half-on", ip] => {
             serve_with_each(&[or_exit(child::listener_on(ip.parse::<IpAddr>().unwrap()))]);
         }
@@ -305,6 +307,30 @@ fn own_half(names: &[&str]) -> ! {
     let named = names.iter().map(|name| child::listener_named(name));
     let listeners = named.chain(iter::once_with(child::listener));
     serve_with_each(&listeners.map(or_exit).collect::<Vec<_>>())
+}
+
+/// The same server on tokio, which handles `SIGTERM` itself.
+#[cfg(feature = "tokio")]
+#[tokio::main(flavor = "current_thread")]
+async fn own_half_awaited(names: &[&str]) {
+    use portlease::tokio::child;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    // Before it is ready, from when on it may be asked to end.
+    let mut asked = signal(SignalKind::terminate()).unwrap();
+    let named = names.iter().map(|name| child::listener_named(name));
+    for listener in named.chain(iter::once_with(child::listener)) {
+        let listener = or_exit(listener);
+        tokio::spawn(async move {
+            loop {
+                let stream = listener.accept().await.unwrap().0.into_std().unwrap();
+                stream.set_nonblocking(false).unwrap();
+                answer(stream);
+            }
+        });
+    }
+    asked.recv().await;
+    say("asked to end");
 }
 
 /// The same server, whose main port so many threads ask for at once. What one gets who is not the first,

@@ -51,10 +51,13 @@ async fn it_comes_back_on_its_port() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// `portlease::child` has it work in each of the ways.
 #[tokio::test]
-async fn it_may_choose_its_port_itself() -> Result<(), Box<dyn Error>> {
-    let builder = Server::builder(Command::new(env!("CARGO_BIN_EXE_web")));
-    let server = Server::start(builder.report_port()).await?; // it prints `PORT=`
-    assert_eq!(get(server.url("/healthz")).await?, "ok");
+async fn it_may_choose_its_port_or_inherit_a_socket() -> Result<(), Box<dyn Error>> {
+    let builder = || Server::builder(Command::new(env!("CARGO_BIN_EXE_web")));
+    let chooses = Server::start(builder().report_port()).await?; // it prints `PORT=`
+    assert_eq!(get(chooses.url("/healthz")).await?, "ok");
+    let inherits = Server::start(builder().inherit_port()).await?; // its socket listens already
+    assert_eq!(get(inherits.url("/healthz")).await?, "ok");
     Ok(())
 }
