@@ -50,7 +50,8 @@ impl<T: Retire> InBackground<T> {
 impl<T: Retire> Drop for InBackground<T> {
     fn drop(&mut self) {
         let Some(mut it) = self.0.take() else { return };
-        if it.retire() && Handle::try_current().is_ok() {
+        // Outside, its own drop does all of it, here: retired twice, it would print its output twice.
+        if Handle::try_current().is_ok() && it.retire() {
             let thread = thread::Builder::new().name("portlease-drop".to_owned());
             // If there is no thread to be had, the drop of the closure waits.
             let _ = thread.spawn(move || drop(it));
