@@ -11,10 +11,38 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Server, ServerBuilder, Signal, Stopped};
+use support::twin::{Twin, table};
 use support::{
     DEADLINE, OwnRegistry, SomebodyElse, TestChild, bounded, child_command, child_path, eventually,
     lives, processes_with, shell, signal, skip, stat, stdout_of, who_answers,
 };
+
+table! {
+    one_that_never_does_anything,
+    one_that_ends_at_once,
+    one_that_ends_later,
+    one_that_prints_a_gigabyte,
+    one_that_never_stops_printing,
+    one_that_prints_no_newline,
+    one_that_closes_its_output,
+    one_that_ignores_sigterm,
+    one_that_starts_a_worker,
+    one_whose_grandchild_holds_the_pipes,
+    one_whose_grandchild_holds_the_pipes_in_another_session,
+    one_that_leaves_the_pipes_to_a_stranger,
+    one_that_forks_faster_than_one_can_look,
+    one_that_makes_itself_a_daemon,
+    one_that_is_a_daemon_before_it_ends,
+    one_that_leaves_a_daemon_and_ends_later,
+    one_whose_port_a_stranger_takes,
+    one_that_calls_setsid,
+    one_that_is_stopped_by_a_signal,
+    one_that_cannot_be_executed,
+    one_whose_working_directory_is_missing,
+    one_of_another_user,
+    one_with_file_capabilities,
+    what_cannot_be_killed_is_named_and_keeps_its_port,
+}
 
 /// In the environment of a child, and of all that it starts.
 const MARK: &str = "PORTLEASE_TEST_CHILD";
@@ -76,12 +104,12 @@ impl Drop for Traces {
 
 /// A start that must fail with an error of this kind, and with all of these texts. What the child
 /// would have to report its port for, or to be told it, makes no difference.
-fn fails(make: impl Fn() -> Command, kind: ErrorKind, texts: &'static [&'static str]) {
-    fails_with(make(), Port::Told, kind, texts);
-    fails_with(make(), Port::Reported, kind, texts);
+fn fails<S: Twin>(make: impl Fn() -> Command, kind: ErrorKind, texts: &'static [&'static str]) {
+    fails_with::<S>(make(), Port::Told, kind, texts);
+    fails_with::<S>(make(), Port::Reported, kind, texts);
 }
 
-fn fails_with(
+fn fails_with<S: Twin>(
     command: Command,
     port: Port,
     kind: ErrorKind,
@@ -92,7 +120,7 @@ fn fails_with(
         // Only where it is to pass: what ends early is to be seen at once.
         let timeout = if kind == ErrorKind::NotReady { 500 } else { u64::MAX };
         let builder = builder.start_timeout(Duration::from_millis(timeout));
-        let error = builder.stop_grace(Duration::from_millis(50)).start().unwrap_err();
+        let error = S::start(builder.stop_grace(Duration::from_millis(50))).unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         let text = format!("{error:?}");
         let missing = match (kind, traces.leased) {
@@ -125,10 +153,10 @@ enum End {
 
 /// A start that must succeed. `meanwhile` is done once it serves; then it is stopped, and another
 /// one, of the same kind, dropped.
-fn serves(
+fn serves<S: Twin>(
     make: impl Fn() -> Command,
     end: End,
-    meanwhile: impl Fn(&mut Server) + Clone + Send + 'static,
+    meanwhile: impl Fn(&mut S) + Clone + Send + 'static,
 ) -> Stopped {
     let served = |stop: bool| {
         let (command, meanwhile) = (make(), meanwhile.clone());
@@ -139,7 +167,7 @@ fn serves(
                 End::Killed | End::Either => Duration::from_millis(50),
             };
             let builder = builder.start_timeout(DEADLINE).stop_grace(grace);
-            let mut server = builder.start().unwrap();
+            let mut server = S::start(builder).unwrap();
             let answering = who_answers(server.addr());
             assert!(traces.processes().contains(&server.pid()), "a server without its mark");
             meanwhile(&mut server);
@@ -165,10 +193,10 @@ fn serves(
 }
 
 /// Nothing, while it serves.
-fn nothing(_: &mut Server) {}
+fn nothing(_: &mut impl Twin) {}
 
 /// The number in the server's line `NAME=number`, which may be on its way.
-fn announced(server: &Server, name: &str) -> u32 {
+fn announced(server: &impl Twin, name: &str) -> u32 {
     number(server.wait_for_line(&format!("{name}="), DEADLINE).unwrap().text(), name)
 }
 
@@ -178,17 +206,15 @@ fn number(output: &str, name: &str) -> u32 {
     line.unwrap_or_else(|| panic!("no {name} in {output:?}")).parse().unwrap()
 }
 
-#[test]
-fn one_that_never_does_anything() {
-    fails(|| shell("exec sleep 1000"), ErrorKind::NotReady, &["was not ready after 0.5 s"]);
-    fails(|| shell("sleep 1000 & sleep 1000"), ErrorKind::NotReady, &[]);
-    fails(|| shell("echo PORT=0; echo PORT=70000; exec sleep 1000"), ErrorKind::NotReady, &[]);
+fn one_that_never_does_anything<S: Twin>() {
+    fails::<S>(|| shell("exec sleep 1000"), ErrorKind::NotReady, &["was not ready after 0.5 s"]);
+    fails::<S>(|| shell("sleep 1000 & sleep 1000"), ErrorKind::NotReady, &[]);
+    fails::<S>(|| shell("echo PORT=0; echo PORT=70000; exec sleep 1000"), ErrorKind::NotReady, &[]);
 }
 
-#[test]
-fn one_that_ends_at_once() {
+fn one_that_ends_at_once<S: Twin>() {
     let ended = |script: &'static str, texts: &'static [&'static str]| {
-        fails(|| shell(script), ErrorKind::Exited, texts);
+        fails::<S>(|| shell(script), ErrorKind::Exited, texts);
     };
     ended("exit 0", &["server `sh` ended before it was ready", "(exit status: 0)"]);
     ended("exit 1", &["(exit status: 1)", "it printed nothing"]);
@@ -198,14 +224,13 @@ fn one_that_ends_at_once() {
     ended("kill -TERM $$", &["(signal: 15 (SIGTERM))"]);
 }
 
-#[test]
-fn one_that_ends_later() {
+fn one_that_ends_later<S: Twin>() {
     for (script, status) in [
         ("trap 'exit 0' HUP; \"$0\" serve & while :; do wait; done", "exit status: 0"),
         ("trap 'exit 1' HUP; \"$0\" serve & while :; do wait; done", "exit status: 1"),
         ("exec \"$0\" serve", "signal: 1 (SIGHUP)"),
     ] {
-        let stopped = serves(
+        let stopped = serves::<S>(
             || shell(script),
             End::Asked,
             move |server| {
@@ -218,44 +243,41 @@ fn one_that_ends_later() {
 }
 
 /// Half of it without, and half of it with newlines. It is read to the end, and forgotten.
-#[test]
-fn one_that_prints_a_gigabyte() {
+fn one_that_prints_a_gigabyte<S: Twin>() {
     let script = "head -c 500000000 /dev/zero; \
                   yes \"$(printf '%0999d' 0)\" | head -c 500000000 >&2; \
                   exec \"$0\" serve";
-    let output = stdout_of(&child_command(&["flooded", script]).output().unwrap());
+    let output = stdout_of(&child_command(&[S::NAME, "flooded", script]).output().unwrap());
     let (kept, peak) = output.split_once(' ').unwrap();
     let (kept, peak): (u32, u32) = (kept.parse().unwrap(), peak.parse().unwrap());
     assert!((30_000..=64 * 1024).contains(&kept), "{kept} bytes are kept");
     assert!(peak < 32 * 1024, "{peak} kB of memory");
 }
 
-#[test]
-fn one_that_never_stops_printing() {
-    let much = |server: &mut Server| {
+fn one_that_never_stops_printing<S: Twin>() {
+    let much = |server: &mut S| {
         eventually("it has printed a lot", || server.output().len() > 50_000);
     };
-    serves(|| shell("yes & exec \"$0\" serve"), End::Asked, much);
-    serves(|| shell("cat /dev/zero & exec \"$0\" serve"), End::Asked, much);
-    serves(|| shell("trap '' TERM; yes >&2 & exec \"$0\" serve"), End::Killed, much);
-    fails(|| shell("exec yes"), ErrorKind::NotReady, &["    y\n    y\n"]);
-    fails(|| shell("cat /dev/zero & exec sleep 1000"), ErrorKind::NotReady, &[]);
+    serves::<S>(|| shell("yes & exec \"$0\" serve"), End::Asked, much);
+    serves::<S>(|| shell("cat /dev/zero & exec \"$0\" serve"), End::Asked, much);
+    serves::<S>(|| shell("trap '' TERM; yes >&2 & exec \"$0\" serve"), End::Killed, much);
+    fails::<S>(|| shell("exec yes"), ErrorKind::NotReady, &["    y\n    y\n"]);
+    fails::<S>(|| shell("cat /dev/zero & exec sleep 1000"), ErrorKind::NotReady, &[]);
 }
 
-#[test]
-fn one_that_prints_no_newline() {
-    let stopped = serves(|| shell("printf 'no newline'; exec \"$0\" serve"), End::Asked, nothing);
+fn one_that_prints_no_newline<S: Twin>() {
+    let stopped =
+        serves::<S>(|| shell("printf 'no newline'; exec \"$0\" serve"), End::Asked, nothing);
     assert!(stopped.output().contains("no newline"), "{stopped:?}");
-    fails(|| shell("printf 'no newline'; exit 1"), ErrorKind::Exited, &["    no newline"]);
-    fails(|| shell("while :; do printf x; done"), ErrorKind::NotReady, &["    xxx"]);
+    fails::<S>(|| shell("printf 'no newline'; exit 1"), ErrorKind::Exited, &["    no newline"]);
+    fails::<S>(|| shell("while :; do printf x; done"), ErrorKind::NotReady, &["    xxx"]);
     // It may be a part of a number.
-    fails(|| shell("printf PORT=1234; exec sleep 1000"), ErrorKind::NotReady, &[]);
+    fails::<S>(|| shell("printf PORT=1234; exec sleep 1000"), ErrorKind::NotReady, &[]);
 }
 
-#[test]
-fn one_that_closes_its_output() {
+fn one_that_closes_its_output<S: Twin>() {
     let closed = "exec >&- 2>&-; exec \"$0\" serve";
-    let stopped = serves(
+    let stopped = serves::<S>(
         || shell(closed),
         End::Asked,
         |server| {
@@ -264,26 +286,24 @@ fn one_that_closes_its_output() {
         },
     );
     assert_eq!(stopped.output(), "");
-    fails(|| shell("exec >&- 2>&-; exec sleep 1000"), ErrorKind::NotReady, &[]);
-    fails(|| shell("exec >&- 2>&-; exit 1"), ErrorKind::Exited, &["it printed nothing"]);
+    fails::<S>(|| shell("exec >&- 2>&-; exec sleep 1000"), ErrorKind::NotReady, &[]);
+    fails::<S>(|| shell("exec >&- 2>&-; exit 1"), ErrorKind::Exited, &["it printed nothing"]);
 }
 
-#[test]
-fn one_that_ignores_sigterm() {
-    let stopped = serves(|| shell("trap '' TERM; exec \"$0\" serve"), End::Killed, nothing);
+fn one_that_ignores_sigterm<S: Twin>() {
+    let stopped = serves::<S>(|| shell("trap '' TERM; exec \"$0\" serve"), End::Killed, nothing);
     assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
     let worker = "(trap '' TERM; exec \"$0\" sleep) & exec \"$0\" serve";
     // It may not have come to ignore it yet.
-    serves(|| shell(worker), End::Either, nothing);
-    fails(|| shell("trap '' TERM; exec sleep 1000"), ErrorKind::NotReady, &[]);
-    fails(|| shell("trap '' TERM; sleep 1000 & exit 1"), ErrorKind::Exited, &[]);
+    serves::<S>(|| shell(worker), End::Either, nothing);
+    fails::<S>(|| shell("trap '' TERM; exec sleep 1000"), ErrorKind::NotReady, &[]);
+    fails::<S>(|| shell("trap '' TERM; sleep 1000 & exit 1"), ErrorKind::Exited, &[]);
 }
 
-#[test]
-fn one_that_starts_a_worker() {
+fn one_that_starts_a_worker<S: Twin>() {
     let twice = || child_command(&["serve-twice"]);
-    serves(twice, End::Asked, |server| assert!(lives(announced(server, "WORKER"))));
-    serves(twice, End::Asked, |server| {
+    serves::<S>(twice, End::Asked, |server| assert!(lives(announced(server, "WORKER"))));
+    serves::<S>(twice, End::Asked, |server| {
         signal("KILL", server.pid());
         server.wait(DEADLINE).unwrap().unwrap();
         assert!(lives(announced(server, "WORKER")));
@@ -292,39 +312,36 @@ fn one_that_starts_a_worker() {
     let tidies = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo tidied; exit";
     let worker = format!("(trap '{tidies}' TERM; echo WORKER=1; while :; do sleep 1; done)");
     let script = format!("{worker} & exec \"$0\" serve");
-    let stopped = serves(|| shell(&script), End::Asked, |server| _ = announced(server, "WORKER"));
+    let stopped =
+        serves::<S>(|| shell(&script), End::Asked, |server| _ = announced(server, "WORKER"));
     assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
 /// The output never ends by itself. The holder is in its place before the script goes on: `$(...)`
 /// waits until it has another output.
-fn pipes_are_held_by(start: &str) {
+fn pipes_are_held_by<S: Twin>(start: &str) {
     let holder = format!(": \"$({start} sh -c 'echo; exec sleep 1000 >&2' &)\"");
-    serves(|| shell(&format!("{holder}; exec \"$0\" serve")), End::Either, nothing);
-    fails(|| shell(&format!("{holder}; exit 1")), ErrorKind::Exited, &["status: 1"]);
-    fails(|| shell(&format!("{holder}; exec sleep 1000")), ErrorKind::NotReady, &[]);
+    serves::<S>(|| shell(&format!("{holder}; exec \"$0\" serve")), End::Either, nothing);
+    fails::<S>(|| shell(&format!("{holder}; exit 1")), ErrorKind::Exited, &["status: 1"]);
+    fails::<S>(|| shell(&format!("{holder}; exec sleep 1000")), ErrorKind::NotReady, &[]);
 }
 
-#[test]
-fn one_whose_grandchild_holds_the_pipes() {
-    pipes_are_held_by("");
+fn one_whose_grandchild_holds_the_pipes<S: Twin>() {
+    pipes_are_held_by::<S>("");
 }
 
-#[test]
-fn one_whose_grandchild_holds_the_pipes_in_another_session() {
-    pipes_are_held_by("setsid");
+fn one_whose_grandchild_holds_the_pipes_in_another_session<S: Twin>() {
+    pipes_are_held_by::<S>("setsid");
 }
 
 /// Nothing ties this one to the server any more, and nothing ends it: it is not waited for.
-#[test]
-fn one_that_leaves_the_pipes_to_a_stranger() {
+fn one_that_leaves_the_pipes_to_a_stranger<S: Twin>() {
     let mark = "PORTLEASE_TEST_STRANGER=\"$PORTLEASE_TEST_CHILD\"";
-    pipes_are_held_by(&format!("env -i {mark} setsid"));
+    pipes_are_held_by::<S>(&format!("env -i {mark} setsid"));
 }
 
 /// Each generation lives for some milliseconds, ignores SIGTERM, and starts the next one.
-#[test]
-fn one_that_forks_faster_than_one_can_look() {
+fn one_that_forks_faster_than_one_can_look<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let relay = dir.path().join("relay.sh");
     let script =
@@ -336,16 +353,15 @@ fn one_that_forks_faster_than_one_can_look() {
         command
     };
     for _ in 0..3 {
-        serves(|| with_a_relay("exec \"$0\" serve"), End::Either, nothing);
-        fails(|| with_a_relay("exit 1"), ErrorKind::Exited, &["status: 1"]);
+        serves::<S>(|| with_a_relay("exec \"$0\" serve"), End::Either, nothing);
+        fails::<S>(|| with_a_relay("exit 1"), ErrorKind::Exited, &["status: 1"]);
     }
 }
 
 /// The daemon serves once the child is gone: no start can succeed before.
-#[test]
-fn one_that_makes_itself_a_daemon() {
+fn one_that_makes_itself_a_daemon<S: Twin>() {
     let command = child_command(&["daemon", "ends-first", "inherited"]);
-    is_named(&fails_with(command, Port::Told, ErrorKind::Exited, &[]));
+    is_named(&fails_with::<S>(command, Port::Told, ErrorKind::Exited, &[]));
 }
 
 /// The error says that it is a daemon, and which process.
@@ -357,13 +373,12 @@ fn is_named(error: &Error) {
 }
 
 /// Such a start may succeed: the daemon accepts connections before the child ends.
-#[test]
-fn one_that_is_a_daemon_before_it_ends() {
+fn one_that_is_a_daemon_before_it_ends<S: Twin>() {
     for environment in ["inherited", "bare"] {
         bounded(move || {
             let command = child_command(&["daemon", "ends-second", environment]);
             let (traces, builder) = Traces::of(command, Port::Told);
-            match builder.start() {
+            match S::start(builder) {
                 Ok(server) => drop(server.stop().unwrap()),
                 Err(error) => is_named(&error),
             }
@@ -372,11 +387,10 @@ fn one_that_is_a_daemon_before_it_ends() {
     }
 }
 
-#[test]
-fn one_that_leaves_a_daemon_and_ends_later() {
+fn one_that_leaves_a_daemon_and_ends_later<S: Twin>() {
     for environment in ["inherited", "bare"] {
         let command = || child_command(&["daemon", "stays", environment]);
-        serves(command, End::Either, |server| {
+        serves::<S>(command, End::Either, |server| {
             let daemon = announced(server, "DAEMON");
             server.signal(Signal::Kill).unwrap();
             server.wait(DEADLINE).unwrap().unwrap();
@@ -386,18 +400,17 @@ fn one_that_leaves_a_daemon_and_ends_later() {
 }
 
 /// Each lacks one of what a daemon of the server would have: the name, a session of its own, our user.
-#[test]
-fn one_whose_port_a_stranger_takes() {
+fn one_whose_port_a_stranger_takes<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let renamed = dir.path().join("another");
     fs::copy(child_path(), &renamed).unwrap();
     let renamed = move || in_own_session(Command::new(&renamed));
-    left_alone(child_command(&["serve"]), renamed);
-    left_alone(child_command(&["serve"]), || child_command(&[]));
+    left_alone::<S>(child_command(&["serve"]), renamed);
+    left_alone::<S>(child_command(&["serve"]), || child_command(&[]));
     let Some(other) = SomebodyElse::new() else { return };
     let mut same_program = Command::new(other.home().join("child"));
     same_program.arg("serve");
-    left_alone(same_program, || in_own_session(other.child_command(&[])));
+    left_alone::<S>(same_program, || in_own_session(other.child_command(&[])));
 }
 
 fn in_own_session(command: Command) -> Command {
@@ -407,9 +420,9 @@ fn in_own_session(command: Command) -> Command {
 }
 
 /// A stop of the server leaves the stranger alone, who listens on its port since it was killed.
-fn left_alone(server: Command, stranger: impl FnOnce() -> Command) {
+fn left_alone<S: Twin>(server: Command, stranger: impl FnOnce() -> Command) {
     let (_traces, builder) = Traces::of(server, Port::Told);
-    let mut server = builder.start().unwrap();
+    let mut server = S::start(builder).unwrap();
     server.signal(Signal::Kill).unwrap();
     server.wait(DEADLINE).unwrap().unwrap();
     let mut stranger = stranger();
@@ -423,28 +436,27 @@ fn left_alone(server: Command, stranger: impl FnOnce() -> Command) {
 
 /// As a `setsid` in `pre_exec` does it, which is unsafe to write: this program calls it, and becomes
 /// the server, since it does not lead the group that it leaves.
-#[test]
-fn one_that_calls_setsid() {
+fn one_that_calls_setsid<S: Twin>() {
     let setsid = |arguments: &[&str]| {
         let mut command = Command::new("setsid");
         command.args(arguments);
         command
     };
     let child = child_path().to_str().unwrap().to_owned();
-    let leads = |server: &mut Server| {
+    let leads = |server: &mut S| {
         assert_eq!(who_answers(server.addr()), server.pid());
         let (group, session) = (&stat(server.pid()).unwrap()[2], &stat(server.pid()).unwrap()[3]);
         assert_eq!((group, session), (&server.pid().to_string(), &server.pid().to_string()));
     };
-    let stopped = serves(|| setsid(&[&child, "serve"]), End::Asked, leads);
+    let stopped = serves::<S>(|| setsid(&[&child, "serve"]), End::Asked, leads);
     assert_eq!(stopped.status().unwrap().to_string(), "signal: 15 (SIGTERM)");
-    serves(|| setsid(&[&child, "serve-twice"]), End::Asked, leads);
-    serves(|| setsid(&[&child, "serve"]), End::Asked, |server| stop(server.pid()));
+    serves::<S>(|| setsid(&[&child, "serve-twice"]), End::Asked, leads);
+    serves::<S>(|| setsid(&[&child, "serve"]), End::Asked, |server| stop(server.pid()));
     let stubborn = ["sh", "-c", "trap '' TERM; exec \"$0\" serve", &child];
-    serves(|| setsid(&stubborn), End::Killed, leads);
+    serves::<S>(|| setsid(&stubborn), End::Killed, leads);
     let never = ["sh", "-c", "sleep 1000 & exec sleep 1000"];
-    fails(|| setsid(&never), ErrorKind::NotReady, &[]);
-    fails(|| setsid(&["sh", "-c", "sleep 1000 & exit 1"]), ErrorKind::Exited, &["status: 1"]);
+    fails::<S>(|| setsid(&never), ErrorKind::NotReady, &[]);
+    fails::<S>(|| setsid(&["sh", "-c", "sleep 1000 & exit 1"]), ErrorKind::Exited, &["status: 1"]);
 }
 
 fn stop(pid: u32) {
@@ -452,21 +464,19 @@ fn stop(pid: u32) {
     eventually("it is stopped", || stat(pid).unwrap()[0] == "T");
 }
 
-#[test]
-fn one_that_is_stopped_by_a_signal() {
-    serves(|| child_command(&["serve"]), End::Asked, |server| stop(server.pid()));
+fn one_that_is_stopped_by_a_signal<S: Twin>() {
+    serves::<S>(|| child_command(&["serve"]), End::Asked, |server| stop(server.pid()));
     let twice = || child_command(&["serve-twice"]);
-    serves(twice, End::Asked, |server| {
+    serves::<S>(twice, End::Asked, |server| {
         stop(announced(server, "WORKER"));
         stop(server.pid());
     });
     let stubborn = "trap '' TERM; exec \"$0\" serve";
-    serves(|| shell(stubborn), End::Killed, |server| stop(server.pid()));
-    fails(|| shell("kill -STOP $$"), ErrorKind::NotReady, &[]);
+    serves::<S>(|| shell(stubborn), End::Killed, |server| stop(server.pid()));
+    fails::<S>(|| shell("kill -STOP $$"), ErrorKind::NotReady, &[]);
 }
 
-#[test]
-fn one_that_cannot_be_executed() {
+fn one_that_cannot_be_executed<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode| {
         let path = dir.path().join(name);
@@ -481,7 +491,7 @@ fn one_that_cannot_be_executed() {
             command.env("PATH", "/bin:/usr/bin");
             command
         };
-        fails(make, ErrorKind::Spawn, texts);
+        fails::<S>(make, ErrorKind::Spawn, texts);
     };
     cannot(
         "/no/such-server".as_ref(),
@@ -494,14 +504,13 @@ fn one_that_cannot_be_executed() {
     cannot(&file("script", "#!/no/such-shell\n", 0o755), &["server `script`"]);
 }
 
-#[test]
-fn one_whose_working_directory_is_missing() {
+fn one_whose_working_directory_is_missing<S: Twin>() {
     let elsewhere = || {
         let mut command = child_command(&["serve"]);
         command.current_dir("/no/such-dir");
         command
     };
-    fails(elsewhere, ErrorKind::Spawn, &["or no directory /no/such-dir"]);
+    fails::<S>(elsewhere, ErrorKind::Spawn, &["or no directory /no/such-dir"]);
     let dir = tempfile::tempdir().unwrap();
     let removed = dir.path().to_owned();
     let inside = "cd \"$DIR\" && rmdir \"$DIR\" && exec \"$0\" serve";
@@ -511,24 +520,22 @@ fn one_whose_working_directory_is_missing() {
         command.env("DIR", &removed);
         command
     };
-    serves(made, End::Asked, nothing);
+    serves::<S>(made, End::Asked, nothing);
 }
 
-#[test]
-fn one_of_another_user() {
+fn one_of_another_user<S: Twin>() {
     let Some(other) = SomebodyElse::new() else { return };
     let serve = || other.child_command(&["serve"]);
-    serves(serve, End::Asked, |server| {
+    serves::<S>(serve, End::Asked, |server| {
         let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
         assert!(status.contains("Uid:\t12345\t"), "{status}");
     });
-    serves(|| other.child_command(&["serve-twice"]), End::Asked, nothing);
-    fails(|| other.child_command(&["sleep"]), ErrorKind::NotReady, &[]);
+    serves::<S>(|| other.child_command(&["serve-twice"]), End::Asked, nothing);
+    fails::<S>(|| other.child_command(&["sleep"]), ErrorKind::NotReady, &[]);
 }
 
 /// The kernel shows nobody but root what is in such a process.
-#[test]
-fn one_with_file_capabilities() {
+fn one_with_file_capabilities<S: Twin>() {
     let Some(other) = SomebodyElse::new() else { return };
     let capable = other.home().join("capable");
     fs::copy(child_path(), &capable).unwrap();
@@ -537,7 +544,7 @@ fn one_with_file_capabilities() {
         return skip("`setcap` is missing, or may not do it").unwrap_or_default();
     }
     let registry = other.home().join("registry");
-    let role = ["start-and-stop", registry.to_str().unwrap(), capable.to_str().unwrap()];
+    let role = [S::NAME, "start-and-stop", registry.to_str().unwrap(), capable.to_str().unwrap()];
     let mut child = TestChild::spawn(other.child_command(&role));
     let pid = child.line().unwrap().parse().unwrap();
     let look = child.line().unwrap();
@@ -547,12 +554,11 @@ fn one_with_file_capabilities() {
     assert!(!lives(pid));
 }
 
-#[test]
-fn what_cannot_be_killed_is_named_and_keeps_its_port() {
+fn what_cannot_be_killed_is_named_and_keeps_its_port<S: Twin>() {
     let Some(other) = SomebodyElse::new() else { return };
     let setpriv = other.setuid_setpriv();
     let registry = other.home().join("registry");
-    let role = ["unstoppable", registry.to_str().unwrap(), setpriv.to_str().unwrap()];
+    let role = [S::NAME, "unstoppable", registry.to_str().unwrap(), setpriv.to_str().unwrap()];
     let mut child = TestChild::spawn(other.child_command(&role));
     let pid: u32 = child.line().unwrap().parse().unwrap();
     let error = child.line().unwrap();

@@ -10,12 +10,27 @@ use std::process::Command;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Group, Ready, Server, ServerBuilder, Signal};
+use support::twin::{Twin, TwinGroup, table};
 use support::{
     DEADLINE, MARK, child_command, lives, processes_with, shell, unique_mark, who_answers,
 };
 
+table! {
+    each_is_started_after_those_it_needs_and_stopped_before_them,
+    who_need_not_wait_for_each_other_are_started_at_the_same_time,
+    if_one_fails_the_others_are_stopped_and_it_is_named,
+    a_panic_while_one_is_made_stops_the_others_and_goes_on,
+    what_makes_no_sense_is_said,
+    one_of_them_is_restarted_and_the_others_stay,
+    a_panic_stops_all,
+}
+
+fn told(command: Command) -> ServerBuilder {
+    Server::builder(command).env_port("PORT")
+}
+
 fn serves() -> ServerBuilder {
-    Server::builder(child_command(&["serve"])).env_port("PORT")
+    told(child_command(&["serve"]))
 }
 
 /// One that writes to a file when it is started, and when it is asked to end.
@@ -27,27 +42,25 @@ fn logs(name: &str, log: &Path) -> Command {
     command
 }
 
-#[test]
-fn each_is_started_after_those_it_needs_and_stopped_before_them() {
+fn each_is_started_after_those_it_needs_and_stopped_before_them<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let builder = |name| Server::builder(logs(name, &log)).env_port("PORT");
+    let (db, mut api, page) = (logs("db", &log), logs("api", &log), logs("page", &log));
     let group = Group::builder()
-        .server("db", &[], |_| Ok(builder("db")))
+        .server("db", &[], |_| Ok(told(db)))
         .server("api", &["db"], |needs| {
             let db = needs.server("db")?;
             assert!(lives(who_answers(db.addr())));
-            let mut command = logs("api", &log);
-            command.env("DB", db.url("/"));
-            Ok(Server::builder(command).env_port("PORT"))
+            api.env("DB", db.url("/"));
+            Ok(told(api))
         })
         .server("page", &["api", "db"], |needs| {
             assert_ne!(needs.server("api")?.port(), needs.server("db")?.port());
-            Ok(builder("page").name("own name"))
-        })
-        .start()
-        .unwrap();
-    let names: Vec<_> = group.servers().map(|(name, server)| (name, server.name())).collect();
+            Ok(told(page).name("own name"))
+        });
+    let group = S::Group::start(group).unwrap();
+    let servers = group.servers().into_iter();
+    let names: Vec<_> = servers.map(|(name, server)| (name, server.name())).collect();
     assert_eq!(names, [("db", "db"), ("api", "api"), ("page", "own name")]);
     let api = group.server("api").unwrap();
     let environment = fs::read_to_string(format!("/proc/{}/environ", api.pid())).unwrap();
@@ -57,43 +70,52 @@ fn each_is_started_after_those_it_needs_and_stopped_before_them() {
     assert_eq!(fs::read_to_string(log).unwrap(), "+db\n+api\n+page\n-page\n-api\n-db\n");
 }
 
-/// Each waits for the other before it serves.
+/// Nothing of them outlives the start; who awaits it has to give them all they need.
 #[test]
-fn who_need_not_wait_for_each_other_are_started_at_the_same_time() {
+fn their_closures_may_borrow() {
+    let borrowed = String::from("serve");
+    let serves = || Ok(told(child_command(&[&borrowed])));
+    let group = Group::builder().server("db", &[], |_| serves());
+    let group = group.server("api", &["db"], |_| serves()).start().unwrap();
+    assert!(lives(who_answers(group.server("api").unwrap().addr())));
+}
+
+/// Each waits for the other before it serves.
+fn who_need_not_wait_for_each_other_are_started_at_the_same_time<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let waits = |own: &str, other: &str| {
         let mut command =
             shell(": >$OWN; until [ -e $OTHER ]; do sleep 0.01; done; exec \"$0\" serve");
         command.env("OWN", own).env("OTHER", other).current_dir(dir.path());
-        Ok(Server::builder(command).env_port("PORT"))
+        told(command)
     };
+    let (one, two) = (waits("one", "two"), waits("two", "one"));
     let group = Group::builder()
         .server("first", &[], |_| Ok(serves()))
-        .server("one", &["first"], |_| waits("one", "two"))
-        .server("two", &["first"], |_| waits("two", "one"))
-        .start()
-        .unwrap();
+        .server("one", &["first"], |_| Ok(one))
+        .server("two", &["first"], |_| Ok(two));
+    let group = S::Group::start(group).unwrap();
     assert_eq!(group.stop().unwrap().len(), 3);
 }
 
-#[test]
-fn if_one_fails_the_others_are_stopped_and_it_is_named() {
+fn if_one_fails_the_others_are_stopped_and_it_is_named<S: Twin>() {
     let mark = unique_mark();
     let marked = |mut command: Command| {
         command.env(MARK, &mark);
-        Server::builder(command).env_port("PORT")
+        told(command)
     };
-    let error = Group::builder()
-        .server("db", &[], |_| Ok(marked(child_command(&["serve"]))))
+    let (db, slow) = (marked(child_command(&["serve"])), marked(child_command(&["serve"])));
+    let api = marked(shell("echo no licence >&2; exit 3"));
+    let group = Group::builder()
+        .server("db", &[], |_| Ok(db))
         // Never ready: it would be waited for, for an hour.
         .server("slow", &[], |_| {
             let never = Ready::when("it never is", |_| false);
-            Ok(marked(child_command(&["serve"])).ready(never).start_timeout(DEADLINE * 60))
+            Ok(slow.ready(never).start_timeout(DEADLINE * 60))
         })
-        .server("api", &["db"], |_| Ok(marked(shell("echo no licence >&2; exit 3"))))
-        .server("page", &["api"], |_| panic!("it is made without what it needs"))
-        .start()
-        .unwrap_err();
+        .server("api", &["db"], |_| Ok(api))
+        .server("page", &["api"], |_| panic!("it is made without what it needs"));
+    let error = S::Group::start(group).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exited);
     let text = error.to_string();
     let start =
@@ -102,33 +124,30 @@ fn if_one_fails_the_others_are_stopped_and_it_is_named() {
     assert_eq!(processes_with(MARK, &mark), []);
 }
 
-#[test]
-fn a_panic_while_one_is_made_stops_the_others_and_goes_on() {
+fn a_panic_while_one_is_made_stops_the_others_and_goes_on<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mark) = (dir.path().join("log"), unique_mark());
     let logs = |name| {
         let mut command = logs(name, &log);
         command.env(MARK, &mark);
-        Ok(Server::builder(command).env_port("PORT"))
+        told(command)
     };
-    let made = catch_unwind(AssertUnwindSafe(|| {
-        Group::builder()
-            .server("db", &[], |_| logs("db"))
-            .server("api", &["db"], |_| logs("api"))
-            .server("page", &["api"], |_| panic!("on purpose"))
-            .server("last", &["page"], |_| panic!("it is made without what it needs"))
-            .start()
-    }));
+    let (db, api) = (logs("db"), logs("api"));
+    let group = Group::builder()
+        .server("db", &[], |_| Ok(db))
+        .server("api", &["db"], |_| Ok(api))
+        .server("page", &["api"], |_| panic!("on purpose"))
+        .server("last", &["page"], |_| panic!("it is made without what it needs"));
+    let made = catch_unwind(AssertUnwindSafe(|| S::Group::start(group)));
     let panic = made.expect_err("a panic");
     assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
     assert_eq!(processes_with(MARK, &mark), []);
     assert_eq!(fs::read_to_string(log).unwrap(), "+db\n+api\n-api\n-db\n");
 }
 
-#[test]
-fn what_makes_no_sense_is_said() {
-    let fails = |builder: portlease::GroupBuilder<'_>, text: &str| {
-        let error = builder.start().unwrap_err();
+fn what_makes_no_sense_is_said<S: Twin>() {
+    let fails = |builder: portlease::GroupBuilder<'static>, text: &str| {
+        let error = S::Group::start(builder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(text), "{error}");
     };
@@ -150,16 +169,16 @@ fn what_makes_no_sense_is_said() {
     );
     let nothing = |_: &portlease::Needs<'_>| Ok(Server::builder(child_command(&["serve"])));
     fails(group().server("api", &[], nothing), "server `api` of the group failed to start");
-    let mut group = group().start().unwrap();
+    let mut group = S::Group::start(group()).unwrap();
     let error = group.server("api").unwrap_err().to_string();
     assert_eq!(error, "there is no server `api` in the group; there are: `db`");
     assert!(group.server_mut("api").is_err());
 }
 
-#[test]
-fn one_of_them_is_restarted_and_the_others_stay() {
+fn one_of_them_is_restarted_and_the_others_stay<S: Twin>() {
     let group = Group::builder().server("db", &[], |_| Ok(serves()));
-    let mut group = group.server("api", &["db"], |_| Ok(serves())).start().unwrap();
+    let group = group.server("api", &["db"], |_| Ok(serves()));
+    let mut group = S::Group::start(group).unwrap();
     let api = group.server("api").unwrap().pid();
     let db = group.server_mut("db").unwrap();
     let (pid, port) = (db.pid(), db.port());
@@ -172,17 +191,17 @@ fn one_of_them_is_restarted_and_the_others_stay() {
 }
 
 /// Also if it is the group that a panic drops; then nobody waits long for a server that will not go.
-#[test]
-fn a_panic_stops_all() {
+fn a_panic_stops_all<S: Twin>() {
     let mark = unique_mark();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let stubborn = || {
             let mut command = shell("trap '' TERM; \"$0\" serve");
             command.env(MARK, &mark);
-            Ok(Server::builder(command).env_port("PORT").stop_grace(Duration::from_secs(3600)))
+            told(command).stop_grace(Duration::from_secs(3600))
         };
-        let group = Group::builder().server("db", &[], |_| stubborn());
-        let _group = group.server("api", &["db"], |_| stubborn()).start().unwrap();
+        let (db, api) = (stubborn(), stubborn());
+        let group = Group::builder().server("db", &[], |_| Ok(db));
+        let _group = S::Group::start(group.server("api", &["db"], |_| Ok(api))).unwrap();
         assert_eq!(processes_with(MARK, &mark).len(), 4);
         panic!("on purpose");
     }));

@@ -1,4 +1,4 @@
-//! Alone in its process: what it counts belongs to nobody else.
+//! Each alone in its process: what it counts belongs to nobody else.
 
 mod support;
 
@@ -6,8 +6,13 @@ use std::fs;
 use std::process::Command;
 
 use portlease::{Group, Server, Signal, Supervision};
-use support::alone::{children, descriptors, threads};
+use support::alone::{children, descriptors, in_own_process, threads};
+use support::twin::{Twin, TwinGroup, table};
 use support::{DEADLINE, OwnRegistry, child_command, shell};
+
+table! {
+    starts_and_stops_leave_nothing_behind,
+}
 
 /// The memory that this process has, in kB. (`statm` is off by up to 128 kB for each CPU.)
 fn memory() -> u32 {
@@ -16,19 +21,22 @@ fn memory() -> u32 {
     rss.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-#[test]
-fn starts_and_stops_leave_nothing_behind() {
+fn starts_and_stops_leave_nothing_behind<S: Twin>() {
+    if !in_own_process(&S::test("starts_and_stops_leave_nothing_behind")) {
+        return;
+    }
     let own = OwnRegistry::new();
     let cycle = || {
         let lease = own.request().lease().unwrap();
         let told = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
-        let told = told.start().unwrap();
-        let reported = Server::builder(child_command(&["serve"])).report_port().start().unwrap();
+        let told = S::start(told).unwrap();
+        let reported = Server::builder(child_command(&["serve"])).report_port();
+        let reported = S::start(reported).unwrap();
         assert_eq!(children(), 4, "two servers and their watchdogs");
         told.stop().unwrap();
         drop(reported);
         let inherits = shell("exec \"$0\" serve-inherited <&3");
-        Server::builder(inherits).inherit_port().start().unwrap().stop().unwrap();
+        S::start(Server::builder(inherits).inherit_port()).unwrap().stop().unwrap();
         let supervised = Server::with(|ports| {
             ports.write_file("some", "file");
             shell("exec \"$0\" serve 0")
@@ -38,10 +46,11 @@ fn starts_and_stops_leave_nothing_behind() {
         supervised.wait_for_restarts(1, DEADLINE).unwrap();
         supervised.stop().unwrap();
         let serves = || Ok(Server::builder(child_command(&["serve"])).report_port());
-        let group = Group::builder().server("db", &[], |_| serves());
-        drop(group.server("api", &["db"], |_| serves()).start().unwrap());
-        Server::builder(child_command(&["no such role"])).env_port("PORT").start().unwrap_err();
-        Server::builder(Command::new("/no/such-server")).env_port("PORT").start().unwrap_err();
+        let group = Group::builder().server("db", &[], move |_| serves());
+        drop(S::Group::start(group.server("api", &["db"], move |_| serves())).unwrap());
+        let fails = |command| S::start(Server::builder(command).env_port("PORT")).unwrap_err();
+        fails(child_command(&["no such role"]));
+        fails(Command::new("/no/such-server"));
         own.request().lease_block(3).unwrap();
     };
     let threads_before = threads();
@@ -55,7 +64,7 @@ fn starts_and_stops_leave_nothing_behind() {
     let one_server = || {
         let lease = own.request().lease().unwrap();
         let server = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
-        server.start().unwrap().stop().unwrap();
+        S::start(server).unwrap().stop().unwrap();
     };
     (0..50).for_each(|_| one_server());
     let memory_before = memory();

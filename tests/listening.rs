@@ -9,10 +9,28 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use support::twin::{Twin, table};
 use support::{
     Allotment, DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, skip,
     who_answers,
 };
+
+table! {
+    on_all_addresses,
+    on_addresses_of_the_other_family_alone,
+    on_its_port_and_on_another,
+    with_workers_who_share_its_port,
+    with_a_stranger_who_shares_its_port,
+    not_on_the_port_that_it_is_told,
+    not_on_its_usual_port,
+    for_one_connection,
+    for_one_connection_which_the_start_needs,
+    until_it_dies,
+    on_another_port_if_a_stranger_has_its_own,
+    not_where_a_stranger_is_in_the_way,
+    not_on_another_port_that_a_stranger_has,
+    not_on_another_port_after_a_restart,
+}
 
 /// How a server and the test agree on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +54,16 @@ fn script(own: &OwnRegistry, way: Way, script: &str) -> ServerBuilder {
     }
 }
 
-fn serves(builder: ServerBuilder) -> Server {
-    let server = builder.start_timeout(DEADLINE).start().unwrap();
+fn serves<S: Twin>(builder: ServerBuilder) -> S {
+    let server = S::start(builder.start_timeout(DEADLINE)).unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
     server
 }
 
-fn fails(builder: ServerBuilder, kind: ErrorKind, expected: &str) {
+fn fails<S: Twin>(builder: ServerBuilder, kind: ErrorKind, expected: &str) {
     // Only where it is to pass.
     let timeout = if kind == ErrorKind::NotReady { Duration::from_secs(3) } else { DEADLINE };
-    let error = builder.start_timeout(timeout).start().unwrap_err();
+    let error = S::start(builder.start_timeout(timeout)).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(expected), "no {expected:?} in: {error}");
 }
@@ -64,19 +82,17 @@ fn has_ipv6() -> bool {
 }
 
 /// Its clients, who connect to 127.0.0.1, get to it as well.
-#[test]
-fn on_all_addresses() {
+fn on_all_addresses<S: Twin>() {
     let own = OwnRegistry::new();
     for way in WAYS {
-        drop(serves(script(&own, way, "exec \"$0\" serve-on \"0.0.0.0:$PORT\" alone")));
+        drop(serves::<S>(script(&own, way, "exec \"$0\" serve-on \"0.0.0.0:$PORT\" alone")));
         if has_ipv6() {
-            drop(serves(script(&own, way, "exec \"$0\" serve-on \"[::]:$PORT\" both")));
+            drop(serves::<S>(script(&own, way, "exec \"$0\" serve-on \"[::]:$PORT\" both")));
         }
     }
 }
 
-#[test]
-fn on_addresses_of_the_other_family_alone() {
+fn on_addresses_of_the_other_family_alone<S: Twin>() {
     if !has_ipv6() {
         return;
     }
@@ -93,7 +109,8 @@ fn on_addresses_of_the_other_family_alone() {
                 let host: IpAddr = host.parse().unwrap();
                 let builder = script(own, way, &text).host(host);
                 scope.spawn(move || {
-                    let error = builder.start_timeout(Duration::from_secs(3)).start().unwrap_err();
+                    let builder = builder.start_timeout(Duration::from_secs(3));
+                    let error = S::start(builder).unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
                     let text = error.to_string();
                     let (_, port) = error.output().unwrap().trim().split_once('=').unwrap();
@@ -121,14 +138,12 @@ fn on_addresses_of_the_other_family_alone() {
     });
 }
 
-#[test]
-fn on_its_port_and_on_another() {
+fn on_its_port_and_on_another<S: Twin>() {
     let own = OwnRegistry::new();
-    drop(serves(script(&own, Way::Told, "exec \"$0\" serve-all PORT 0")));
+    drop(serves::<S>(script(&own, Way::Told, "exec \"$0\" serve-all PORT 0")));
 }
 
-#[test]
-fn with_workers_who_share_its_port() {
+fn with_workers_who_share_its_port<S: Twin>() {
     let own = OwnRegistry::new();
     let allotment = Allotment::new();
     let port = allotment.first;
@@ -137,7 +152,7 @@ fn with_workers_who_share_its_port() {
             "[ $PORT = 0 ] && PORT={port}; on=127.0.0.1:$PORT; \
              \"$0\" serve-on $on shared & \"$0\" serve-on $on shared & wait"
         );
-        let server = script(&own, way, &text).start_timeout(DEADLINE).start().unwrap();
+        let server = S::start(script(&own, way, &text).start_timeout(DEADLINE)).unwrap();
         let worker = who_answers(server.addr());
         server.stop().unwrap();
         assert!(!lives(worker), "{way:?}");
@@ -145,8 +160,7 @@ fn with_workers_who_share_its_port() {
 }
 
 /// Both set `SO_REUSEPORT`, and the kernel would send each client to one of them.
-#[test]
-fn with_a_stranger_who_shares_its_port() {
+fn with_a_stranger_who_shares_its_port<S: Twin>() {
     let own = OwnRegistry::new();
     let allotment = Allotment::new();
     for way in WAYS {
@@ -156,13 +170,12 @@ fn with_a_stranger_who_shares_its_port() {
         let text = format!("exec \"$0\" serve-on 127.0.0.1:{port} shared");
         let builder = script(&own, way, &text);
         let builder = if way == Way::Told { builder.lease(lease) } else { builder };
-        fails(builder, ErrorKind::PortTaken, &format!("process {} ", stranger.id()));
+        fails::<S>(builder, ErrorKind::PortTaken, &format!("process {} ", stranger.id()));
     }
 }
 
 /// It goes to the next port, where nobody would look for it.
-#[test]
-fn not_on_the_port_that_it_is_told() {
+fn not_on_the_port_that_it_is_told<S: Twin>() {
     let own = OwnRegistry::new();
     // The next port is free, and nobody's.
     let lease = || own.request().lease_block(2).unwrap().swap_remove(0);
@@ -170,7 +183,7 @@ fn not_on_the_port_that_it_is_told() {
 
     let told = lease();
     let stranger = stranger(told.port(), "alone");
-    fails(
+    fails::<S>(
         near("alone").lease(told),
         ErrorKind::PortTaken,
         &format!("process {} (test-child) on 127.0.0.1:", stranger.id()),
@@ -183,59 +196,56 @@ fn not_on_the_port_that_it_is_told() {
         "; it listens on 127.0.0.1:{}, and its clients will connect to 127.0.0.1:{port}\n",
         port + 1
     );
-    fails(near("exclusive").lease(told), ErrorKind::NotReady, &expected);
+    fails::<S>(near("exclusive").lease(told), ErrorKind::NotReady, &expected);
 
     let told = lease();
     let port = told.port();
-    let server = serves(near("exclusive").lease(told).handoff(Handoff::Release));
+    let server = serves::<S>(near("exclusive").lease(told).handoff(Handoff::Release));
     assert_eq!(server.port(), port);
 }
 
-#[test]
-fn not_on_its_usual_port() {
+fn not_on_its_usual_port<S: Twin>() {
     let own = OwnRegistry::new();
     let allotment = Allotment::new();
     let usual = allotment.first;
     let _stranger = stranger(usual, "alone");
     let text = format!("exec \"$0\" serve-near {usual} alone");
     for way in [Way::Reported, Way::Observed] {
-        assert_eq!(serves(script(&own, way, &text)).port(), usual + 1, "{way:?}");
+        assert_eq!(serves::<S>(script(&own, way, &text)).port(), usual + 1, "{way:?}");
     }
 }
 
 /// It is not used up by the start.
-#[test]
-fn for_one_connection() {
+fn for_one_connection<S: Twin>() {
     let own = OwnRegistry::new();
     for way in WAYS {
-        drop(serves(script(&own, way, "exec \"$0\" serve-once")));
+        drop(serves::<S>(script(&own, way, "exec \"$0\" serve-once")));
     }
 }
 
 /// The start itself is what was asked for, and takes no second one.
-#[test]
-fn for_one_connection_which_the_start_needs() {
+fn for_one_connection_which_the_start_needs<S: Twin>() {
     let own = OwnRegistry::new();
     for way in WAYS {
         let builder = script(&own, way, "\"$0\" serve-once; echo served; exec sleep 1000");
-        let server = builder.ready(Ready::http("/")).start_timeout(DEADLINE).start().unwrap();
+        let builder = builder.ready(Ready::http("/")).start_timeout(DEADLINE);
+        let server = S::start(builder).unwrap();
         server.wait_for_line("served", DEADLINE).unwrap();
         // It ends of it, before that is seen or after.
         let builder = script(&own, way, "exec \"$0\" serve-once");
-        match builder.ready(Ready::http("/")).start_timeout(DEADLINE).start() {
+        match S::start(builder.ready(Ready::http("/")).start_timeout(DEADLINE)) {
             Ok(mut server) => assert!(server.wait(DEADLINE).unwrap().unwrap().success()),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Exited, "{error}"),
         }
     }
 }
 
-#[test]
-fn until_it_dies() {
+fn until_it_dies<S: Twin>() {
     let own = OwnRegistry::new();
     for way in WAYS {
-        let mut server = serves(script(&own, way, "exec \"$0\" serve"));
+        let mut server = serves::<S>(script(&own, way, "exec \"$0\" serve"));
         let (port, pid) = (server.port(), server.pid());
-        let dies = |server: &mut Server| {
+        let dies = |server: &mut S| {
             server.wait_for_line("serving", DEADLINE).unwrap();
             signal("KILL", server.pid());
             let status = server.wait(DEADLINE).unwrap().unwrap();
@@ -263,7 +273,7 @@ fn until_it_dies() {
         assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
         assert!(!stopped.forced() && stopped.output().contains("serving\n"), "{stopped:?}");
 
-        let mut server = serves(script(&own, way, "exec \"$0\" serve"));
+        let mut server = serves::<S>(script(&own, way, "exec \"$0\" serve"));
         dies(&mut server);
         drop(server);
         assert_eq!(own.registry.list().unwrap(), [], "{way:?}");
@@ -272,8 +282,7 @@ fn until_it_dies() {
 
 /// A stranger takes the leased port in the last moment: the server gets another one, unless its lease was
 /// given.
-#[test]
-fn on_another_port_if_a_stranger_has_its_own() {
+fn on_another_port_if_a_stranger_has_its_own<S: Twin>() {
     let strangers = Arc::new(Mutex::new(Vec::new()));
     let with_strangers = |count: usize| {
         let strangers = Arc::clone(&strangers);
@@ -287,14 +296,14 @@ fn on_another_port_if_a_stranger_has_its_own() {
             command
         })
     };
-    let server = with_strangers(2).start().unwrap();
+    let server = S::start(with_strangers(2)).unwrap();
     assert!(lives(who_answers(server.addr())));
     let taken = |at: usize| strangers.lock().unwrap()[at].local_addr().unwrap().port();
     assert!(taken(0) != taken(1) && server.port() != taken(0) && server.port() != taken(1));
     drop(server);
 
     strangers.lock().unwrap().clear();
-    let error = with_strangers(9).start().unwrap_err();
+    let error = S::start(with_strangers(9)).unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(taken(3))));
     assert_eq!(strangers.lock().unwrap().len(), 4);
 
@@ -302,14 +311,13 @@ fn on_another_port_if_a_stranger_has_its_own() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port();
-    let error = with_strangers(9).lease(lease).start().unwrap_err();
+    let error = S::start(with_strangers(9).lease(lease)).unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));
 }
 
 /// Who wants all addresses does not get them if a stranger has one; that no client of ours gets to the
 /// stranger does not help. Some end, others try again.
-#[test]
-fn not_where_a_stranger_is_in_the_way() {
+fn not_where_a_stranger_is_in_the_way<S: Twin>() {
     let complains = "echo 'cannot listen: Address already in use' >&2;";
     for (then, text) in [
         ("exec \"$0\" sleep", "says that port PORT is in use, and is not ready"),
@@ -323,7 +331,7 @@ fn not_where_a_stranger_is_in_the_way() {
         let port = lease.port();
         let _stranger = TcpListener::bind(("127.0.0.2", port)).unwrap();
         let builder = Server::builder(shell(&format!("{complains} {then}"))).name("api");
-        let error = builder.env_port("PORT").lease(lease).start().unwrap_err();
+        let error = S::start(builder.env_port("PORT").lease(lease)).unwrap_err();
         assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)), "{error}");
         let expected = format!("server `api` {}\n", text.replace("PORT", &port.to_string()));
         let pid = std::process::id();
@@ -343,23 +351,22 @@ fn not_where_a_stranger_is_in_the_way() {
         let address = format!("0.0.0.0:{}", ports.main());
         child_command(&["serve-on", &address, "alone"])
     });
-    let server = server.start().unwrap();
+    let server = S::start(server).unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
     // What it complains of is nobody's, or not its own: it may still come to serve.
     for complaint in [complains.to_owned(), complains.replace("cannot listen", "listen tcp :1")] {
         let server = shell(&format!("{complaint} sleep 1; exec \"$0\" serve"));
-        let server = Server::builder(server).env_port("PORT").start().unwrap();
+        let server = S::start(Server::builder(server).env_port("PORT")).unwrap();
         assert_eq!(who_answers(server.addr()), server.pid());
     }
 }
 
 /// It has its own port, and wants another one, too.
-#[test]
-fn not_on_another_port_that_a_stranger_has() {
+fn not_on_another_port_that_a_stranger_has<S: Twin>() {
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = stranger.local_addr().unwrap();
     let script = format!("echo 'listen tcp {addr}: bind: address already in use' >&2; exit 1");
-    let error = Server::builder(shell(&script)).env_port("PORT").start().unwrap_err();
+    let error = S::start(Server::builder(shell(&script)).env_port("PORT")).unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::Exited, Some(addr.port())));
     let text = error.to_string();
     assert!(text.contains(&format!("complains of port {}, which is not", addr.port())), "{text}");
@@ -367,8 +374,7 @@ fn not_on_another_port_that_a_stranger_has() {
 }
 
 /// Over a restart, the port is never another one, whoever has it: clients of the test know it.
-#[test]
-fn not_on_another_port_after_a_restart() {
+fn not_on_another_port_after_a_restart<S: Twin>() {
     let strangers = Arc::new(Mutex::new(Vec::new()));
     let its = Arc::clone(&strangers);
     let mut starts = 0;
@@ -380,7 +386,7 @@ fn not_on_another_port_after_a_restart() {
         }
         child_command(&["serve", &ports.main().to_string()])
     });
-    let mut server = server.start().unwrap();
+    let mut server = S::start(server).unwrap();
     let port = server.port();
     let error = server.restart().unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)));

@@ -341,10 +341,13 @@ fn of_what_is_said_while_servers_start() {
         let varying = varying.after("ready after ", "SOME");
         snapshot.add(heading, varying.replace(&said.join("\n")));
     };
-    says("it is slow", &["one-start", "told", "sleep 2.5; exec \"$0\" serve"]);
-    says("it is kept out", &["one-start", "told", "echo EADDRINUSE; exit 98"]);
-    says("it does not say its port", &["one-start", "reported", "\"$0\" serve >/dev/null & wait"]);
-    says("a panic", &["one-server", "panic"]);
+    says("it is slow", &["blocking", "one-start", "told", "sleep 2.5; exec \"$0\" serve"]);
+    says("it is kept out", &["blocking", "one-start", "told", "echo EADDRINUSE; exit 98"]);
+    says(
+        "it does not say its port",
+        &["blocking", "one-start", "reported", "\"$0\" serve >/dev/null & wait"],
+    );
+    says("a panic", &["blocking", "one-server", "panic"]);
     snapshot.check();
 }
 

@@ -2,45 +2,51 @@
 
 mod support;
 
+use support::twin::{Twin, table};
 use support::{Allotment, child_command, stdout_of};
 
+table! {
+    nothing_is_said_of_a_usual_start,
+    a_slow_start_says_what_it_waits_for,
+    a_port_that_is_not_said_is_said_here,
+    a_second_start_without_the_hold_says_why,
+}
+
 /// What a process says that starts such a server, and the server's port.
-fn all_said_of(way: &str, script: &str) -> (String, String) {
-    let output = child_command(&["one-start", way, script]).output().unwrap();
+fn all_said_of<S: Twin>(way: &str, script: &str) -> (String, String) {
+    let output = child_command(&[S::NAME, "one-start", way, script]).output().unwrap();
     let port = stdout_of(&output);
     (String::from_utf8(output.stderr).unwrap(), port)
 }
 
 /// Without what is said because the machine is busy.
-fn said_of(way: &str, script: &str) -> (String, String) {
-    let (said, port) = all_said_of(way, script);
+fn said_of<S: Twin>(way: &str, script: &str) -> (String, String) {
+    let (said, port) = all_said_of::<S>(way, script);
     let lines = said.split_inclusive('\n').filter(|line| !line.contains(" is not ready after "));
     (lines.collect(), port)
 }
 
-#[test]
-fn nothing_is_said_of_a_usual_start() {
-    assert_eq!(said_of("told", "exec \"$0\" serve").0, "");
+fn nothing_is_said_of_a_usual_start<S: Twin>() {
+    assert_eq!(said_of::<S>("told", "exec \"$0\" serve").0, "");
     // Said before it listens: then it cannot be late.
     let port = Allotment::new();
     let script = format!("echo PORT={0}; exec \"$0\" serve-on 127.0.0.1:{0} alone", port.first);
-    assert_eq!(said_of("reported", &script), (String::new(), port.first.to_string()));
+    assert_eq!(said_of::<S>("reported", &script), (String::new(), port.first.to_string()));
     // Nobody was to say it.
-    assert_eq!(said_of("observed", "exec \"$0\" chooses 1 stdout ''").0, "");
+    assert_eq!(said_of::<S>("observed", "exec \"$0\" chooses 1 stdout ''").0, "");
 }
 
-#[test]
-fn a_slow_start_says_what_it_waits_for() {
-    let (said, port) = all_said_of("told", "sleep 2.5; exec \"$0\" serve");
+fn a_slow_start_says_what_it_waits_for<S: Twin>() {
+    let (said, port) = all_said_of::<S>("told", "sleep 2.5; exec \"$0\" serve");
     let expected =
         format!("server `api` is not ready after 2 s: nothing listens at 127.0.0.1:{port};");
     assert!(said.starts_with(&expected), "{said}");
 }
 
-#[test]
-fn a_port_that_is_not_said_is_said_here() {
+fn a_port_that_is_not_said_is_said_here<S: Twin>() {
     for text in ["started", "PORT=0", "PORT=99999"] {
-        let (said, port) = said_of("reported", &format!("exec \"$0\" chooses 1 stdout {text}"));
+        let (said, port) =
+            said_of::<S>("reported", &format!("exec \"$0\" chooses 1 stdout {text}"));
         let expected = format!(
             "server `api` listens on port {port}, and has not said so; that port is taken. It may have \
              to flush its output\n"
@@ -49,9 +55,8 @@ fn a_port_that_is_not_said_is_said_here() {
     }
 }
 
-#[test]
-fn a_second_start_without_the_hold_says_why() {
-    let (said, port) = said_of("told", "exec \"$0\" serve-on 127.0.0.1:$PORT exclusive");
+fn a_second_start_without_the_hold_says_why<S: Twin>() {
+    let (said, port) = said_of::<S>("told", "exec \"$0\" serve-on 127.0.0.1:$PORT exclusive");
     let expected =
         format!("server `api` ended before it was ready on port {port} (exit status: 1)");
     assert!(said.starts_with(&expected), "{said}");

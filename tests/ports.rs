@@ -9,9 +9,38 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
+use support::twin::{Twin, table};
 use support::{
     DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, skip, who_answers,
 };
+
+table! {
+    it_is_reported_on_either_stream_in_a_usual_form,
+    a_form_of_its_own,
+    of_two_ports_the_main_one_is_taken,
+    two_of_one_kind_are_an_error_with_both_lines,
+    the_port_of_somebody_else_does_not_count,
+    what_is_no_port,
+    one_that_says_nothing_has_the_port_on_which_it_listens,
+    one_whose_output_is_held_back,
+    it_is_observed,
+    several_ports_each_by_its_own_way,
+    it_is_ready_when_it_listens_on_all_of_them,
+    further_ports_beside_one_that_it_chooses,
+    a_lease_and_a_choice_of_its_own_make_no_sense,
+    another_address,
+    one_without_a_port,
+    it_is_reported_in_a_file,
+    a_udp_server,
+    one_number_for_tcp_and_udp,
+    a_stranger_on_the_udp_port_is_named,
+    an_inherited_socket,
+    several_inherited_sockets_and_the_pid,
+    who_inherits_a_socket_is_ready_when_it_accepts,
+    who_inherits_a_socket_is_asked_for_more_than_a_connection,
+    a_copy_of_the_last_socket_for_a_moment_does_no_harm,
+    a_socket_that_cannot_be_inherited,
+}
 
 /// A server that listens on so many ports, and prints `text` with them.
 fn chooses(count: u32, stream: &str, text: &str) -> ServerBuilder {
@@ -19,24 +48,23 @@ fn chooses(count: u32, stream: &str, text: &str) -> ServerBuilder {
 }
 
 /// Starts it, and checks that its first port is taken for the main one.
-fn check(builder: ServerBuilder) {
-    drop(checked(builder));
+fn check<S: Twin>(builder: ServerBuilder) {
+    drop(checked::<S>(builder));
 }
 
-fn checked(builder: ServerBuilder) -> Server {
-    let server = builder.start().unwrap();
+fn checked<S: Twin>(builder: ServerBuilder) -> S {
+    let server = S::start(builder).unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
     server
 }
 
-fn fails(builder: ServerBuilder) -> Error {
-    let error = builder.start_timeout(Duration::from_secs(2)).start().unwrap_err();
+fn fails<S: Twin>(builder: ServerBuilder) -> Error {
+    let error = S::start(builder.start_timeout(Duration::from_secs(2))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
     error
 }
 
-#[test]
-fn it_is_reported_on_either_stream_in_a_usual_form() {
+fn it_is_reported_on_either_stream_in_a_usual_form<S: Twin>() {
     for text in [
         "PORT={0}",
         "starting\nPORT={0}\nstarted",
@@ -45,78 +73,71 @@ fn it_is_reported_on_either_stream_in_a_usual_form() {
         "Serving HTTP on 127.0.0.1 port {0}",
         "\u{fffd}listening on [::ffff:127.0.0.1]:{0}",
     ] {
-        check(chooses(1, "stdout", text).report_port());
-        check(chooses(1, "stderr", text).report_port());
+        check::<S>(chooses(1, "stdout", text).report_port());
+        check::<S>(chooses(1, "stderr", text).report_port());
     }
 }
 
-#[test]
-fn a_form_of_its_own() {
+fn a_form_of_its_own<S: Twin>() {
     let own = |line: &str| line.strip_prefix("~")?.parse().ok();
-    check(chooses(1, "stdout", "~{0}").report_port_where(own));
+    check::<S>(chooses(1, "stdout", "~{0}").report_port_where(own));
     // By then, no other form counts.
-    check(chooses(2, "stdout", "PORT={1}\n~{0}").report_port_where(own));
+    check::<S>(chooses(2, "stdout", "PORT={1}\n~{0}").report_port_where(own));
     // Its output is read on.
     let panics = chooses(1, "stdout", "first\nsecond").report_port_where(|_| panic!("on purpose"));
-    let server = panics.start().unwrap();
+    let server = S::start(panics).unwrap();
     server.wait_for_line("second", DEADLINE).unwrap();
 }
 
-#[test]
-fn of_two_ports_the_main_one_is_taken() {
+fn of_two_ports_the_main_one_is_taken<S: Twin>() {
     let inspector = "Debugger listening on ws://127.0.0.1:{1}/4711\nListening on port {0}";
-    check(chooses(2, "stderr", inspector).report_port());
+    check::<S>(chooses(2, "stderr", inspector).report_port());
     let better = "listening on 127.0.0.1:{1}\nhttp://127.0.0.1:{0}/";
-    check(chooses(2, "stdout", better).report_port());
-    let server = checked(chooses(2, "stdout", "GRPC_PORT={1}\nPORT={0}").report_port());
+    check::<S>(chooses(2, "stdout", better).report_port());
+    let server = checked::<S>(chooses(2, "stdout", "GRPC_PORT={1}\nPORT={0}").report_port());
     let grpc = server.port_of("grpc").unwrap();
     assert_ne!(grpc, server.port());
     assert_eq!(server.port_of("metrics"), None);
 }
 
-#[test]
-fn two_of_one_kind_are_an_error_with_both_lines() {
+fn two_of_one_kind_are_an_error_with_both_lines<S: Twin>() {
     let both = "ready at http://127.0.0.1:{0}/\nready at http://127.0.0.1:{1}/";
-    let error = fails(chooses(2, "stdout", both).report_port()).to_string();
+    let error = fails::<S>(chooses(2, "stdout", both).report_port()).to_string();
     assert!(error.contains("which port is its own? it reports "), "{error}");
     assert_eq!(error.matches("\"ready at http://127.0.0.1:").count(), 2, "{error}");
 }
 
 /// Not its own: it is said, and somebody listens on it, but another.
-#[test]
-fn the_port_of_somebody_else_does_not_count() {
+fn the_port_of_somebody_else_does_not_count<S: Twin>() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let others = other.local_addr().unwrap().port();
     let text = format!("PORT={others}\nPORT={{0}}");
-    check(chooses(1, "stdout", &text).report_port());
-    let error = fails(chooses(0, "stdout", &format!("PORT={others}")).report_port());
+    check::<S>(chooses(1, "stdout", &text).report_port());
+    let error = fails::<S>(chooses(0, "stdout", &format!("PORT={others}")).report_port());
     let expected =
         format!("it reports port {others} (\"PORT={others}\"), where it does not listen");
     assert!(error.to_string().contains(&expected), "{error}");
     let builder = chooses(0, "stdout", &format!("PORT={others}")).report_port();
     // Unless it is meant: somebody else serves the port for it.
-    assert_eq!(builder.ready(Ready::connects()).start().unwrap().port(), others);
+    assert_eq!(S::start(builder.ready(Ready::connects())).unwrap().port(), others);
 }
 
-#[test]
-fn what_is_no_port() {
+fn what_is_no_port<S: Twin>() {
     for text in ["PORT=0", "PORT=99999", "PORT="] {
-        let error = fails(chooses(0, "stdout", text).report_port());
+        let error = fails::<S>(chooses(0, "stdout", text).report_port());
         assert!(error.to_string().contains("it has not printed its port"), "{error}");
     }
 }
 
 /// Its output is held back in a buffer, perhaps.
-#[test]
-fn one_that_says_nothing_has_the_port_on_which_it_listens() {
-    check(chooses(1, "stdout", "started").report_port());
-    let error = fails(chooses(2, "stdout", "started").report_port()).to_string();
+fn one_that_says_nothing_has_the_port_on_which_it_listens<S: Twin>() {
+    check::<S>(chooses(1, "stdout", "started").report_port());
+    let error = fails::<S>(chooses(2, "stdout", "started").report_port()).to_string();
     assert!(error.contains("which port is its own? it listens on "), "{error}");
 }
 
 /// In a real one, as that of each Python and C program that prints to a pipe, and does not flush.
-#[test]
-fn one_whose_output_is_held_back() {
+fn one_whose_output_is_held_back<S: Twin>() {
     if !Command::new("python3").arg("--version").output().is_ok_and(|it| it.status.success()) {
         return skip("there is no python3 here").unwrap_or(());
     }
@@ -134,7 +155,7 @@ while True:
     let started = |options: &[&str]| {
         let mut command = Command::new("python3");
         command.args(options).args(["-c", script]).env_remove("PYTHONUNBUFFERED");
-        checked(Server::builder(command).report_port().start_timeout(DEADLINE))
+        checked::<S>(Server::builder(command).report_port().start_timeout(DEADLINE))
     };
     let server = started(&[]);
     let said = format!("PORT={}\n", server.port());
@@ -144,31 +165,25 @@ while True:
     assert_eq!(server.output(), format!("PORT={}\n", server.port()));
 }
 
-#[test]
-fn it_is_observed() {
-    let mut server = checked(chooses(1, "stdout", "").observe_port());
+fn it_is_observed<S: Twin>() {
+    let mut server = checked::<S>(chooses(1, "stdout", "").observe_port());
     server.restart().unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
-    let error = fails(chooses(2, "stdout", "").observe_port()).to_string();
+    let error = fails::<S>(chooses(2, "stdout", "").observe_port()).to_string();
     assert!(error.contains("which port is its own? it listens on "), "{error}");
-    let error = fails(chooses(0, "stdout", "").observe_port()).to_string();
+    let error = fails::<S>(chooses(0, "stdout", "").observe_port()).to_string();
     assert!(error.contains("it does not listen on any port"), "{error}");
 }
 
-#[test]
-fn several_ports_each_by_its_own_way() {
-    let mut server = Server::with(|ports| {
+fn several_ports_each_by_its_own_way<S: Twin>() {
+    let builder = Server::with(|ports| {
         let cluster = ports.get("cluster").unwrap().to_string();
         assert_eq!(ports.get("no such"), None);
         child_command(&["serve-all", "PORT", "ADMIN_PORT", &cluster])
-    })
-    .env_port("PORT")
-    .env_port("HTTP_PORT")
-    .port("cluster")
-    .env_port_named("admin", "ADMIN_PORT")
-    .start()
-    .unwrap();
-    let ports = |server: &Server| {
+    });
+    let builder = builder.env_port("PORT").env_port("HTTP_PORT").port("cluster");
+    let mut server = S::start(builder.env_port_named("admin", "ADMIN_PORT")).unwrap();
+    let ports = |server: &S| {
         ["cluster", "admin"]
             .map(|name| server.port_of(name).unwrap())
             .into_iter()
@@ -192,31 +207,27 @@ fn several_ports_each_by_its_own_way() {
     assert_eq!(variable("ADMIN_PORT"), server.port_of("admin").map(|port| port.to_string()));
 }
 
-#[test]
-fn it_is_ready_when_it_listens_on_all_of_them() {
+fn it_is_ready_when_it_listens_on_all_of_them<S: Twin>() {
     let server = Server::builder(child_command(&["serve-all", "PORT"])).env_port("PORT");
-    let error = fails(server.env_port_named("admin", "ADMIN_PORT"));
+    let error = fails::<S>(server.env_port_named("admin", "ADMIN_PORT"));
     assert!(error.to_string().contains("nothing listens at 127.0.0.1:"), "{error}");
 }
 
-#[test]
-fn further_ports_beside_one_that_it_chooses() {
+fn further_ports_beside_one_that_it_chooses<S: Twin>() {
     let command = shell("\"$0\" serve-all ADMIN_PORT & exec \"$0\" chooses 1 stdout 'PORT={0}'");
     let builder = Server::builder(command).report_port().env_port_named("admin", "ADMIN_PORT");
-    let server = checked(builder);
+    let server = checked::<S>(builder);
     assert_ne!(server.port_of("admin"), Some(server.port()));
 }
 
-#[test]
-fn a_lease_and_a_choice_of_its_own_make_no_sense() {
+fn a_lease_and_a_choice_of_its_own_make_no_sense<S: Twin>() {
     for builder in [chooses(1, "stdout", "").observe_port(), chooses(1, "stdout", "").no_port()] {
-        let error = builder.lease(portlease::lease().unwrap()).start().unwrap_err();
+        let error = S::start(builder.lease(portlease::lease().unwrap())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }
 
-#[test]
-fn another_address() {
+fn another_address<S: Twin>() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         return skip("there is no IPv6 here").unwrap_or(());
     }
@@ -225,17 +236,17 @@ fn another_address() {
         let host: std::net::IpAddr = host.parse().unwrap();
         let builder =
             Server::with(|ports| child_command(&["serve-on", &ports.addr().to_string(), "alone"]));
-        let server = builder.host(host).lease(own.request().lease().unwrap()).start().unwrap();
+        let builder = builder.host(host).lease(own.request().lease().unwrap());
+        let server = S::start(builder).unwrap();
         assert_eq!(server.addr().ip(), host);
         assert_eq!(server.url("/"), format!("http://{text}:{}/", server.port()));
         assert_eq!(who_answers(server.addr()), server.pid());
     }
 }
 
-#[test]
-fn one_without_a_port() {
+fn one_without_a_port<S: Twin>() {
     let own = OwnRegistry::new();
-    let worker = Server::builder(child_command(&["sleep"])).no_port().start().unwrap();
+    let worker = S::start(Server::builder(child_command(&["sleep"])).no_port()).unwrap();
     let pid = worker.pid();
     assert!(lives(pid));
     assert_eq!((worker.port(), own.registry.list().unwrap()), (0, vec![]));
@@ -243,38 +254,37 @@ fn one_without_a_port() {
     eventually("it is gone", || !lives(pid));
     let script = "echo started; sleep 1000";
     let builder = Server::builder(shell(script)).no_port().ready(Ready::line("started"));
-    let worker = builder.start_timeout(DEADLINE).start().unwrap();
+    let worker = S::start(builder.start_timeout(DEADLINE)).unwrap();
     assert_eq!(worker.output(), "started\n");
-    let error = Server::builder(shell("echo no; exit 4")).no_port().ready(Ready::line("started"));
-    assert_eq!(error.start().unwrap_err().kind(), ErrorKind::Exited);
+    let ends = Server::builder(shell("echo no; exit 4")).no_port().ready(Ready::line("started"));
+    assert_eq!(S::start(ends).unwrap_err().kind(), ErrorKind::Exited);
 }
 
-#[test]
-fn it_is_reported_in_a_file() {
+fn it_is_reported_in_a_file<S: Twin>() {
     for text in ["{0}", "{0}\n/some/path\n", "PORT={0}\n", r#"{"port": {0}}"#] {
         let builder = Server::with(move |ports| {
             let file = ports.dir().join("port");
             assert!(!file.exists(), "that of the last start is there");
             child_command(&["chooses", "1", file.to_str().unwrap(), text])
         });
-        let mut server = checked(builder.report_port_file("port"));
+        let mut server = checked::<S>(builder.report_port_file("port"));
         server.restart().unwrap();
         assert_eq!(who_answers(server.addr()), server.pid());
     }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("port");
-    check(chooses(1, file.to_str().unwrap(), "{0}").report_port_file(&file));
+    check::<S>(chooses(1, file.to_str().unwrap(), "{0}").report_port_file(&file));
     // Of an earlier run, or not there: two listen, and none is said.
     for name in [file, dir.path().join("none")] {
-        let error = fails(chooses(2, "stdout", "started").report_port_file(name)).to_string();
+        let error = fails::<S>(chooses(2, "stdout", "started").report_port_file(name)).to_string();
         assert!(error.contains("which port is its own? it listens on "), "{error}");
     }
-    let error = fails(chooses(0, "stdout", "").report_port_file("port")).to_string();
+    let error = fails::<S>(chooses(0, "stdout", "").report_port_file("port")).to_string();
     assert!(error.contains("not written its port to the file"), "{error}");
 }
 
 /// Who answers to a datagram: its pid.
-fn who_answers_udp(server: &Server) -> u32 {
+fn who_answers_udp(server: &impl Twin) -> u32 {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(server.addr()).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -288,46 +298,42 @@ fn told(role: &'static str) -> ServerBuilder {
     Server::with(move |ports| child_command(&[role, &ports.main().to_string()]))
 }
 
-#[test]
-fn a_udp_server() {
-    let mut server = told("datagrams").udp().start().unwrap();
+fn a_udp_server<S: Twin>() {
+    let mut server = S::start(told("datagrams").udp()).unwrap();
     assert_eq!(who_answers_udp(&server), server.pid());
     let port = server.port();
     server.restart().unwrap();
     assert_eq!((who_answers_udp(&server), server.port()), (server.pid(), port));
     let observed = Server::builder(child_command(&["datagrams", "0"])).udp().observe_port();
-    let observed = observed.start().unwrap();
+    let observed = S::start(observed).unwrap();
     assert_eq!(who_answers_udp(&observed), observed.pid());
     // One that serves TCP is none.
-    let error = fails(told("serve").udp()).to_string();
+    let error = fails::<S>(told("serve").udp()).to_string();
     assert!(error.contains("no UDP socket is bound to 127.0.0.1:"), "{error}");
 }
 
-#[test]
-fn one_number_for_tcp_and_udp() {
-    let server = told("datagrams-and-serve").tcp_and_udp().start().unwrap();
+fn one_number_for_tcp_and_udp<S: Twin>() {
+    let server = S::start(told("datagrams-and-serve").tcp_and_udp()).unwrap();
     assert_eq!(who_answers_udp(&server), server.pid());
     assert_eq!(who_answers(server.addr()), server.pid());
-    let error = fails(told("serve").tcp_and_udp()).to_string();
+    let error = fails::<S>(told("serve").tcp_and_udp()).to_string();
     assert!(error.contains("no UDP socket is bound"), "{error}");
-    let error = fails(told("datagrams").tcp_and_udp()).to_string();
+    let error = fails::<S>(told("datagrams").tcp_and_udp()).to_string();
     assert!(error.contains("nothing listens at"), "{error}");
 }
 
 /// It is not to be told from the server by a client.
-#[test]
-fn a_stranger_on_the_udp_port_is_named() {
+fn a_stranger_on_the_udp_port_is_named<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let _stranger = lease.bind_udp().unwrap();
     let sleeps = Server::with(|_| child_command(&["sleep"])).lease(lease).udp();
-    let error = sleeps.start().unwrap_err();
+    let error = S::start(sleeps).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken, "{error}");
     assert!(error.to_string().contains(&format!("process {} (", std::process::id())), "{error}");
 }
 
-#[test]
-fn an_inherited_socket() {
+fn an_inherited_socket<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port();
@@ -339,7 +345,8 @@ fn an_inherited_socket() {
     let mut lease = Some(lease);
     for builder in [same, anew] {
         let lease = lease.take().unwrap_or_else(|| own.request().exact(port).lease().unwrap());
-        let mut server = builder.lease(lease).inherit_port().env_port("PORT").start().unwrap();
+        let builder = builder.lease(lease).inherit_port().env_port("PORT");
+        let mut server = S::start(builder).unwrap();
         for _ in 0..3 {
             let line = server.wait_for_line("main", DEADLINE).unwrap(); // its reader may be slow
             assert_eq!(line.text(), format!("1 main none {port}"));
@@ -355,14 +362,14 @@ fn an_inherited_socket() {
     }
 }
 
-#[test]
-fn several_inherited_sockets_and_the_pid() {
+fn several_inherited_sockets_and_the_pid<S: Twin>() {
     let script = "echo \"$LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID - $$))\"; \
                   \"$0\" serve-inherited <&4 & exec \"$0\" serve-inherited <&3";
     let mut command = portlease::socket_activated("/bin/sh");
     command.args(["-c", script]).arg(child_path());
     let builder = Server::builder(command).inherit_port().inherit_port_named("admin");
-    let server = builder.env_port_named("told", "TOLD").ready(Ready::at_once()).start().unwrap();
+    let builder = builder.env_port_named("told", "TOLD").ready(Ready::at_once());
+    let server = S::start(builder).unwrap();
     let line = server.wait_for_line("main", DEADLINE).unwrap();
     assert_eq!(line.text(), "2 main:admin 0");
     assert_eq!(who_answers(server.addr()), server.pid());
@@ -372,31 +379,27 @@ fn several_inherited_sockets_and_the_pid() {
 }
 
 /// The socket listens from the first on, and a connection is made, whether somebody accepts or not.
-#[test]
-fn who_inherits_a_socket_is_ready_when_it_accepts() {
-    let error = fails(Server::builder(child_command(&["sleep"])).inherit_port());
+fn who_inherits_a_socket_is_ready_when_it_accepts<S: Twin>() {
+    let error = fails::<S>(Server::builder(child_command(&["sleep"])).inherit_port());
     let expected = "it has not accepted a connection on the socket that it inherited";
     assert!(error.to_string().contains(expected), "{error}");
     // Nor does a stranger's connection before ours count.
     let waits = "\"$0\" connect $PORT & wait; \
                  until [ -e go ]; do sleep 0.01; done; exec \"$0\" serve-inherited <&3";
     let builder = Server::builder(shell(waits)).inherit_port().env_port("PORT");
-    let error = fails(builder).to_string();
+    let error = fails::<S>(builder).to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 /// One that serves one client at a time would wait for the connection that asked whether it accepts.
-#[test]
-fn who_inherits_a_socket_is_asked_for_more_than_a_connection() {
+fn who_inherits_a_socket_is_asked_for_more_than_a_connection<S: Twin>() {
     let builder = Server::builder(shell("exec \"$0\" serve-inherited <&3"));
     let builder = builder.inherit_port().ready(Ready::http("/")).start_timeout(DEADLINE);
-    let server = builder.start().unwrap();
-    assert_eq!(who_answers(server.addr()), server.pid());
+    check::<S>(builder);
 }
 
 /// As a child of another thread has one, between fork and exec.
-#[test]
-fn a_copy_of_the_last_socket_for_a_moment_does_no_harm() {
+fn a_copy_of_the_last_socket_for_a_moment_does_no_harm<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let mut copy = Some(lease.bind().unwrap());
@@ -408,27 +411,25 @@ fn a_copy_of_the_last_socket_for_a_moment_does_no_harm() {
         });
         shell("exec \"$0\" serve-inherited <&3")
     });
-    let server = server.lease(lease).inherit_port().start().unwrap();
-    assert_eq!(who_answers(server.addr()), server.pid());
+    check::<S>(server.lease(lease).inherit_port());
 }
 
-#[test]
-fn a_socket_that_cannot_be_inherited() {
+fn a_socket_that_cannot_be_inherited<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let taken = lease.bind().unwrap();
     let server = Server::builder(child_command(&["sleep"])).lease(lease).inherit_port();
-    let error = server.start().unwrap_err();
+    let error = S::start(server).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken);
     let addr = taken.local_addr().unwrap();
     let expected =
         format!("listen on {addr} for server `test-child`: somebody listens there already");
     assert!(error.to_string().contains(&expected), "{error}");
     let binds = Server::builder(child_command(&["serve"])).inherit_port().env_port("PORT");
-    let error = binds.start().unwrap_err().to_string();
+    let error = S::start(binds).unwrap_err().to_string();
     assert!(error.contains("the socket that it inherited listens there"), "{error}");
     let udp = Server::builder(child_command(&["sleep"])).inherit_port().udp();
-    assert_eq!(udp.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(S::start(udp).unwrap_err().kind(), ErrorKind::InvalidInput);
     let name = Server::builder(child_command(&["sleep"])).inherit_port().inherit_port_named("a:b");
-    assert_eq!(name.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(S::start(name).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

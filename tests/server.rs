@@ -14,15 +14,44 @@ use std::time::Duration;
 
 use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, Stream};
 use support::alone::{children, in_own_process};
+use support::twin::{Twin, table};
 use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
 
-#[test]
-fn a_leased_port_by_an_environment_variable() {
+table! {
+    a_leased_port_by_an_environment_variable,
+    a_leased_port_in_an_argument,
+    a_reported_port,
+    a_restart_keeps_the_port_leased,
+    a_directory_of_its_own,
+    a_command_that_cannot_be_made,
+    a_directory_that_cannot_be_made_is_an_error,
+    a_restart_that_failed_can_be_tried_again,
+    a_server_whose_restart_failed_is_no_panic_and_no_hang,
+    who_is_kept_out_by_the_hold_is_let_in_at_the_second_start,
+    what_makes_no_sense_is_said,
+    a_panic_stops_the_server_and_frees_the_port,
+    a_panic_in_a_closure_of_its_start_leaves_nothing,
+    lines_are_waited_for,
+    the_output_is_copied_to_a_directory,
+    a_panic_prints_the_last_of_the_output,
+    the_standard_input_is_empty_or_a_pipe,
+    signals_and_the_end_of_the_server_itself,
+    a_stop_by_another_signal,
+    a_stop_without_a_descriptor_left,
+    a_stop_in_a_pid_namespace_without_its_proc,
+    a_zombie_that_stays_does_not_keep_a_stop_waiting,
+    a_stop_frees_the_lock_for_the_watchdog_too,
+    a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte,
+    one_that_listens_where_no_client_gets_to,
+    what_is_ready,
+}
+
+fn a_leased_port_by_an_environment_variable<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port();
-    let server =
-        Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease).start().unwrap();
+    let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
+    let server = S::start(builder).unwrap();
     assert_eq!((server.port(), server.name()), (port, "test-child"));
     assert_eq!(server.addr().to_string(), format!("127.0.0.1:{port}"));
     assert_eq!(server.url("/a"), format!("http://127.0.0.1:{port}/a"));
@@ -37,18 +66,15 @@ fn a_leased_port_by_an_environment_variable() {
     assert_eq!(own.registry.list().unwrap(), []);
 }
 
-#[test]
-fn a_leased_port_in_an_argument() {
+fn a_leased_port_in_an_argument<S: Twin>() {
     let mut starts = 0;
-    let mut server = Server::with(move |ports| {
+    let builder = Server::with(move |ports| {
         starts += 1;
         let mut command = child_command(&["serve", &ports.main().to_string()]);
         command.env("START", starts.to_string());
         command
-    })
-    .name("api")
-    .start()
-    .unwrap();
+    });
+    let mut server = S::start(builder.name("api")).unwrap();
     assert_eq!(server.name(), "api");
     assert_eq!(who_answers(server.addr()), server.pid());
     let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap();
@@ -58,21 +84,19 @@ fn a_leased_port_in_an_argument() {
     assert!(environment(server.pid()).windows(second.len()).any(|window| window == second));
 }
 
-#[test]
-fn a_reported_port() {
-    let mut server = Server::builder(child_command(&["serve"])).report_port().start().unwrap();
+fn a_reported_port<S: Twin>() {
+    let mut server = S::start(Server::builder(child_command(&["serve"])).report_port()).unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
     server.restart().unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
 }
 
-#[test]
-fn a_restart_keeps_the_port_leased() {
+fn a_restart_keeps_the_port_leased<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port();
     let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
-    let mut server = builder.start().unwrap();
+    let mut server = S::start(builder).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let thief = scope.spawn(|| {
@@ -96,8 +120,7 @@ fn a_restart_keeps_the_port_leased() {
 }
 
 /// A directory for what is rendered and what is kept, with the server until it is gone.
-#[test]
-fn a_directory_of_its_own() {
+fn a_directory_of_its_own<S: Twin>() {
     let server = Server::with(|ports| {
         let port = ports.write_file("etc/port", ports.main().to_string());
         let mut command = shell("echo $$ >>started; exec \"$0\" serve $(cat \"$1\")");
@@ -107,7 +130,7 @@ fn a_directory_of_its_own() {
     let ready = Ready::file("started").and(Ready::when("it is so", |ports| {
         ports.dir().join("started").exists() // as it is for who asks by himself
     }));
-    let mut server = server.ready(ready).start().unwrap();
+    let mut server = S::start(server.ready(ready)).unwrap();
     let dir = fs::read_link(format!("/proc/{}/cwd", server.pid())).unwrap();
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     let first = server.pid();
@@ -120,16 +143,15 @@ fn a_directory_of_its_own() {
 }
 
 /// Neither its watchdog nor its directory is left, and the lease is free.
-#[test]
-fn a_command_that_cannot_be_made() {
-    if !in_own_process("a_command_that_cannot_be_made") {
+fn a_command_that_cannot_be_made<S: Twin>() {
+    if !in_own_process(&S::test("a_command_that_cannot_be_made")) {
         return;
     }
     let make = |ports: &portlease::Ports| {
         fs::write(ports.dir().join("data"), "")?;
         Err(std::io::Error::other(format!("no licence for {}", ports.dir().display())))
     };
-    let error = Server::try_with(make).name("api").start().unwrap_err();
+    let error = S::start(Server::try_with(make).name("api")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Spawn);
     assert_eq!(error.to_string(), "failed to make the command of the server `api`");
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -137,25 +159,23 @@ fn a_command_that_cannot_be_made() {
     assert!(!fs::exists(dir).unwrap());
 
     let panics = Server::with(|ports| panic!("{}", ports.dir().display()));
-    let panicked = catch_unwind(AssertUnwindSafe(|| panics.start())).expect_err("a panic");
+    let panicked = catch_unwind(AssertUnwindSafe(|| S::start(panics))).expect_err("a panic");
     assert!(!fs::exists(panicked.downcast_ref::<String>().unwrap()).unwrap());
     assert_eq!(children(), 0);
 }
 
-#[test]
-fn a_directory_that_cannot_be_made_is_an_error() {
+fn a_directory_that_cannot_be_made_is_an_error<S: Twin>() {
     let builder = Server::with(|ports| {
         ports.write_file("../port", "");
         child_command(&["serve"])
     });
-    let error = builder.start().unwrap_err();
+    let error = S::start(builder).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().starts_with("failed to write the server's file /"), "{error}");
     assert!(format!("{error:?}").contains("must lead to a file in"), "{error:?}");
 }
 
-#[test]
-fn a_restart_that_failed_can_be_tried_again() {
+fn a_restart_that_failed_can_be_tried_again<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port();
@@ -165,7 +185,7 @@ fn a_restart_that_failed_can_be_tried_again() {
         let role = if starts == 2 { "no such role".to_owned() } else { ports.main().to_string() };
         child_command(&["serve", &role])
     });
-    let mut server = flaky.lease(lease).start().unwrap();
+    let mut server = S::start(flaky.lease(lease)).unwrap();
     assert_eq!(server.restart().unwrap_err().kind(), ErrorKind::Exited);
     assert_eq!((server.port(), server.pid(), server.output().as_str()), (0, 0, ""));
     assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
@@ -174,8 +194,7 @@ fn a_restart_that_failed_can_be_tried_again() {
 }
 
 /// Whatever is asked of it then has an answer, and at once.
-#[test]
-fn a_server_whose_restart_failed_is_no_panic_and_no_hang() {
+fn a_server_whose_restart_failed_is_no_panic_and_no_hang<S: Twin>() {
     for second in ["no such role", "no such program"] {
         let mut starts = 0;
         let flaky = Server::with(move |ports| {
@@ -187,7 +206,7 @@ fn a_server_whose_restart_failed_is_no_panic_and_no_hang() {
             }
         });
         let flaky = flaky.name("api").env_port_named("admin", "ADMIN_PORT").pipe_stdin();
-        let mut server = flaky.start().unwrap();
+        let mut server = S::start(flaky).unwrap();
         server.restart().unwrap_err();
         let errors = [
             server.wait_for_line("never", Duration::MAX).unwrap_err(),
@@ -213,15 +232,15 @@ fn a_server_whose_restart_failed_is_no_panic_and_no_hang() {
         }));
         assert!(panicked.is_err());
         // Among others that run, each has its own outcome.
-        let other = || Server::builder(child_command(&["serve"])).report_port().start().unwrap();
-        let outcomes = Server::stop_all([other(), server, other()]);
+        let other = || Server::builder(child_command(&["serve"])).report_port();
+        let other = || S::start(other()).unwrap();
+        let outcomes = S::stop_all(vec![other(), server, other()]);
         let ran: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
         assert_eq!(ran, [true, false, true], "{outcomes:?}");
     }
 }
 
-#[test]
-fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
+fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start<S: Twin>() {
     let own = OwnRegistry::new();
     for (handoff, expected) in [(None, 2), (Some(Handoff::Release), 1)] {
         let starts = Arc::new(AtomicU32::new(0));
@@ -232,7 +251,7 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
         });
         let builder = builder.lease(own.request().lease().unwrap());
         let builder = handoff.into_iter().fold(builder, ServerBuilder::handoff);
-        let mut server = builder.start().unwrap();
+        let mut server = S::start(builder).unwrap();
         assert_eq!(starts.load(Ordering::Relaxed), expected, "{handoff:?}");
         assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
         server.restart().unwrap();
@@ -243,7 +262,7 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
     let ports = own.dir.path().join("ports");
     let mut command = shell(script);
     command.env("PORTS", &ports);
-    let error = Server::builder(command).env_port("PORT").start().unwrap_err();
+    let error = S::start(Server::builder(command).env_port("PORT")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exited);
     assert!(error.to_string().contains("somebody may have bound it"), "{error}");
     assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 2);
@@ -251,24 +270,24 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start() {
     fs::remove_file(&ports).unwrap();
     let mut command = shell(&script.replace("bind", "listen tcp :80: bind"));
     command.env("PORTS", &ports);
-    let error = Server::builder(command).env_port("PORT").start().unwrap_err();
+    let error = S::start(Server::builder(command).env_port("PORT")).unwrap_err();
     assert!(error.to_string().contains("complains of port 80, which is not leased"), "{error}");
     assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1);
 }
 
-#[test]
-fn what_makes_no_sense_is_said() {
-    let error = Server::builder(child_command(&["serve"])).start().unwrap_err();
+fn what_makes_no_sense_is_said<S: Twin>() {
+    let error = S::start(Server::builder(child_command(&["serve"]))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("env_port"), "{error}");
     let lease = portlease::lease().unwrap();
     for name in ["", "A=B", "A\0"] {
-        let error = Server::builder(child_command(&["serve"])).env_port(name).start().unwrap_err();
+        let builder = Server::builder(child_command(&["serve"])).env_port(name);
+        let error = S::start(builder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
     let serves = || Server::builder(child_command(&["serve"])).env_port("PORT").port("a");
     let fails = |builder: ServerBuilder, text: &str| {
-        let error = builder.start_timeout(Duration::ZERO).start().unwrap_err();
+        let error = S::start(builder.start_timeout(Duration::ZERO)).unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, text));
     };
     fails(serves().port("a"), "two ports of the server have the name `a`");
@@ -277,17 +296,16 @@ fn what_makes_no_sense_is_said() {
     let twice = serves().env_port_named("b", "B").env_port_named("c", "B");
     fails(twice, "two ports are told by the variable `B`");
     let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
-    assert_eq!(both.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(S::start(both).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
-#[test]
-fn a_panic_stops_the_server_and_frees_the_port() {
+fn a_panic_stops_the_server_and_frees_the_port<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let mut pid = 0;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
-        let server = builder.start().unwrap();
+        let server = S::start(builder).unwrap();
         pid = server.pid();
         assert!(lives(pid));
         panic!("as a failed assertion does");
@@ -297,9 +315,8 @@ fn a_panic_stops_the_server_and_frees_the_port() {
 }
 
 /// While a server is made, or is waited for.
-#[test]
-fn a_panic_in_a_closure_of_its_start_leaves_nothing() {
-    if !in_own_process("a_panic_in_a_closure_of_its_start_leaves_nothing") {
+fn a_panic_in_a_closure_of_its_start_leaves_nothing<S: Twin>() {
+    if !in_own_process(&S::test("a_panic_in_a_closure_of_its_start_leaves_nothing")) {
         return;
     }
     let own = OwnRegistry::new();
@@ -312,16 +329,15 @@ fn a_panic_in_a_closure_of_its_start_leaves_nothing() {
     };
     for builder in [make, ready] {
         let lease = own.request().lease().unwrap();
-        let start = AssertUnwindSafe(|| builder().lease(lease).start().map(drop));
+        let start = AssertUnwindSafe(|| S::start(builder().lease(lease)).map(drop));
         catch_unwind(start).expect_err("a panic");
         assert_eq!((children(), own.registry.list().unwrap()), (0, vec![]));
     }
 }
 
-#[test]
-fn lines_are_waited_for() {
+fn lines_are_waited_for<S: Twin>() {
     let script = "echo one; echo two >&2; sleep 0.1; echo three; exec \"$0\" serve";
-    let server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    let server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
     let line = server.wait_for_line("two", DEADLINE).unwrap();
     assert_eq!((line.text(), line.stream()), ("two", Stream::Stderr));
     server.wait_for_line("serving", DEADLINE).unwrap();
@@ -345,10 +361,9 @@ fn lines_are_waited_for() {
     assert!(error.output().unwrap().contains("serving\n"));
 }
 
-#[test]
-fn the_output_is_copied_to_a_directory() {
+fn the_output_is_copied_to_a_directory<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = child_command(&["one-server", "stop"]);
+    let mut command = child_command(&[S::NAME, "one-server", "stop"]);
     let logs = dir.path().join("a/b");
     support::stdout_of(&command.env("PORTLEASE_LOG_DIR", &logs).output().unwrap());
     let entries: Vec<_> = fs::read_dir(&logs).unwrap().map(Result::unwrap).collect();
@@ -367,38 +382,42 @@ fn the_output_is_copied_to_a_directory() {
     );
 }
 
-#[test]
-fn a_panic_prints_the_last_of_the_output() {
-    for fate in ["panic", "panic-static"] {
-        let output = child_command(&["one-server", fate]).output().unwrap();
+fn a_panic_prints_the_last_of_the_output<S: Twin>() {
+    let fates = [
+        "panic",
+        "panic-static",
+        #[cfg(feature = "tokio")]
+        "panic-inside",
+    ];
+    for fate in fates {
+        let output = child_command(&[S::NAME, "one-server", fate]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let (before, after) = stderr.split_once("server `a/b: c` on port ").expect(&stderr);
         assert!(before.contains("panicked at") && !before.contains("serving"), "{stderr}");
         assert!(after.contains(", the last it printed:\n  serving\n"), "{stderr}");
         assert!(!after.contains("server `"), "only once: {stderr}");
     }
-    let output = child_command(&["one-server", "stop"]).output().unwrap();
+    let output = child_command(&[S::NAME, "one-server", "stop"]).output().unwrap();
     assert!(output.stderr.is_empty(), "without a panic, nothing");
 }
 
-#[test]
-fn the_standard_input_is_empty_or_a_pipe() {
+fn the_standard_input_is_empty_or_a_pipe<S: Twin>() {
     let script = "read -r line; echo \"got '$line'\"; exec \"$0\" serve";
-    let mut server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    let mut server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
     server.wait_for_line("got ''", DEADLINE).unwrap();
     assert!(server.take_stdin().is_none());
     let script = "\"$0\" serve & read -r line; echo \"got '$line'\"; wait";
-    let mut server = Server::builder(shell(script)).env_port("PORT").pipe_stdin().start().unwrap();
+    let builder = Server::builder(shell(script)).env_port("PORT").pipe_stdin();
+    let mut server = S::start(builder).unwrap();
     let mut stdin = server.take_stdin().unwrap();
     stdin.write_all(b"a line\n").unwrap();
     server.wait_for_line("got 'a line'", DEADLINE).unwrap();
     assert!(server.take_stdin().is_none());
 }
 
-#[test]
-fn signals_and_the_end_of_the_server_itself() {
+fn signals_and_the_end_of_the_server_itself<S: Twin>() {
     let script = "trap 'echo hup' HUP; \"$0\" serve & while :; do wait $!; done";
-    let mut server = Server::builder(shell(script)).env_port("PORT").start().unwrap();
+    let mut server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
     server.signal(Signal::Hangup).unwrap();
     server.wait_for_line("hup", DEADLINE).unwrap();
     assert_eq!(server.try_wait().unwrap(), None);
@@ -414,11 +433,10 @@ fn signals_and_the_end_of_the_server_itself() {
     assert_eq!(stopped.status(), Some(status));
 }
 
-#[test]
-fn a_stop_by_another_signal() {
+fn a_stop_by_another_signal<S: Twin>() {
     let script = "trap 'echo interrupted; kill $!; exit 7' INT; \"$0\" serve & wait";
     let builder = Server::builder(shell(script)).env_port("PORT");
-    let server = builder.stop_signal(Signal::Interrupt).start().unwrap();
+    let server = S::start(builder.stop_signal(Signal::Interrupt)).unwrap();
     let stopped = server.stop().unwrap();
     assert!(stopped.output().contains("interrupted\n"), "{stopped:?}");
     assert_eq!(stopped.status().unwrap().code(), Some(7));
@@ -426,40 +444,44 @@ fn a_stop_by_another_signal() {
 }
 
 /// What cannot be looked at is not gone.
-#[test]
-fn a_stop_without_a_descriptor_left() {
+fn a_stop_without_a_descriptor_left<S: Twin>() {
     for spare in ["0", "1"] {
         let mut command = Command::new("bash");
-        command.args(["-c", "ulimit -n 64; exec \"$0\" stop-without-descriptors $1"]);
-        let output = command.arg(support::child_path()).arg(spare).output().unwrap();
+        command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+        let output = command
+            .arg(support::child_path())
+            .args([S::NAME, "stop-without-descriptors", spare])
+            .output()
+            .unwrap();
         assert_eq!(support::stdout_of(&output), "forced: false, tidied: true", "{spare}");
     }
 }
 
 /// The numbers in `/proc` mean other processes there: none of them is looked at, nobody else hurt.
-#[test]
-fn a_stop_in_a_pid_namespace_without_its_proc() {
+fn a_stop_in_a_pid_namespace_without_its_proc<S: Twin>() {
     let flags = ["--pid", "--fork", "--kill-child"];
-    let script = "\"$0\" stop-without-proc; true"; // a shell as pid 1 reaps
-    let Some(output) = support::unshare(&flags, script, &[]) else { return };
+    let script = "\"$0\" \"$@\"; true"; // a shell as pid 1 reaps
+    let Some(output) = support::unshare(&flags, script, &[S::NAME, "stop-without-proc"]) else {
+        return;
+    };
     assert_eq!(support::stdout_of(&output), "gone");
 }
 
 /// Under a pid 1 that does not reap, as in many containers.
-#[test]
-fn a_zombie_that_stays_does_not_keep_a_stop_waiting() {
+fn a_zombie_that_stays_does_not_keep_a_stop_waiting<S: Twin>() {
     let flags = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-    let script = "exec \"$0\" pid1 stop-with-an-orphan";
-    let Some(output) = support::unshare(&flags, script, &[]) else { return };
+    let script = "exec \"$0\" pid1 \"$@\"";
+    let Some(output) = support::unshare(&flags, script, &[S::NAME, "stop-with-an-orphan"]) else {
+        return;
+    };
     assert_eq!(support::stdout_of(&output), "killed: [], worker: Z");
 }
 
-#[test]
-fn a_stop_frees_the_lock_for_the_watchdog_too() {
+fn a_stop_frees_the_lock_for_the_watchdog_too<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
-    let server = builder.start().unwrap();
+    let server = S::start(builder).unwrap();
     // Somebody clears the table; the lock is what counts.
     fs::write(own.slots().join("table"), "").unwrap();
     assert_eq!(own.registry.list().unwrap().len(), 1);
@@ -468,8 +490,7 @@ fn a_stop_frees_the_lock_for_the_watchdog_too() {
 }
 
 /// Who has the port first keeps it: none of the server's clients would get to the server.
-#[test]
-fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte() {
+fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let port = lease.port().to_string();
@@ -479,7 +500,7 @@ fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte() {
     // The server, with the same option, takes the other addresses, as memcached does.
     let command = child_command(&["serve-on", &format!("[::]:{port}"), "v6only"]);
     let builder = Server::builder(command).name("api").env_port("PORT").lease(lease);
-    let error = builder.ready(Ready::http("/")).start().unwrap_err();
+    let error = S::start(builder.ready(Ready::http("/"))).unwrap_err();
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port.parse().unwrap())));
     let expected = format!("process {} (test-child) on 127.0.0.1:{port}, which is", stranger.id());
     assert!(error.to_string().contains(&expected), "{error}");
@@ -487,8 +508,7 @@ fn a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte() {
     assert_eq!(stranger.line().as_deref(), Some("heard nothing"));
 }
 
-#[test]
-fn one_that_listens_where_no_client_gets_to() {
+fn one_that_listens_where_no_client_gets_to<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
     let command = child_command(&["serve-on", &format!("127.0.0.2:{lease}"), "alone"]);
@@ -496,13 +516,12 @@ fn one_that_listens_where_no_client_gets_to() {
         "nothing listens at 127.0.0.1:{lease}, where its clients will connect; 127.0.0.2:{lease} is"
     );
     let builder = Server::builder(command).env_port("PORT").lease(lease);
-    let error = builder.start_timeout(Duration::from_secs(2)).start().unwrap_err();
+    let error = S::start(builder.start_timeout(Duration::from_secs(2))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     assert!(error.to_string().contains(&expected), "{error}");
 }
 
-#[test]
-fn what_is_ready() {
+fn what_is_ready<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ready");
     let script = "\"$0\" serve & echo is warm; sleep 0.1; : >\"$FILE\"; wait";
@@ -510,7 +529,7 @@ fn what_is_ready() {
         let mut command = shell(script);
         command.env("FILE", &file);
         let builder = Server::builder(command).env_port("PORT").ready(ready);
-        builder.start_timeout(Duration::from_secs(3)).start()
+        S::start(builder.start_timeout(Duration::from_secs(3)))
     };
     let path = file.clone();
     for ready in [

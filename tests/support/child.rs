@@ -1,6 +1,8 @@
 //! The program that the tests start as another process. Its first argument says what it is to be;
 //! what it has to say, it prints, a line at a time.
 
+mod twin;
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,8 +19,9 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use portlease::{
-    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, Supervision, child,
+    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder, Supervision, child,
 };
+use twin::Twin;
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -171,30 +174,44 @@ fn main() {
         ["pair", dir, one, two, rounds] => {
             pair(dir, one.parse().unwrap(), two.parse().unwrap(), rounds.parse().unwrap());
         }
-        ["harness", way, fate] => harness(way, fate),
+        ["blocking", "harness", way, fate] => harness(way, fate),
+        ["blocking", ref role @ ..] => with_a_server::<Server>(role),
+        #[cfg(feature = "tokio")]
+        ["awaited", "harness", way, fate] => awaited_harness(way, fate),
+        #[cfg(feature = "tokio")]
+        ["awaited", ref role @ ..] => with_a_server::<portlease::tokio::Server>(role),
         ["escaping-harness", script] => escaping_harness(script),
         ["checking-harness", file] => checking_harness(file.to_owned()),
         ["orphans"] => match portlease::orphans() {
             Ok(orphans) => say(format_args!("{orphans:?}")),
             Err(error) => say(format_args!("{error:?}")),
         },
-        ["one-server", fate] => one_server(fate),
-        ["one-start", way, script] => one_start(way, script),
-        ["flooded", script] => flooded(script),
-        ["start-and-stop", dir, program] => start_and_stop(dir, program),
-        ["unstoppable", dir, program] => unstoppable(dir, program),
         // Reaps the one that it started, and nobody else: orphans stay zombies for ever.
         ["pid1", ref role @ ..] => {
             let status = Command::new(own_path()).args(role).status().unwrap();
             process::exit(status.code().unwrap_or(1));
         }
-        ["stop-with-an-orphan"] => stop_with_an_orphan(),
-        ["stop-without-descriptors", spare] => stop_without_descriptors(spare.parse().unwrap()),
         ["supervise-without-descriptors"] => supervise_without_descriptors(),
-        ["stop-without-proc"] => stop_without_proc(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
         }
+        ref other => panic!("no such role: {other:?}"),
+    }
+}
+
+/// The roles that there are with servers of either form.
+fn with_a_server<S: Twin>(role: &[&str]) {
+    match *role {
+        ["one-server", fate] => one_server::<S>(fate),
+        ["one-start", way, script] => one_start::<S>(way, script),
+        ["flooded", script] => flooded::<S>(script),
+        ["start-and-stop", dir, program] => start_and_stop::<S>(dir, program),
+        ["unstoppable", dir, program] => unstoppable::<S>(dir, program),
+        ["stop-with-an-orphan"] => stop_with_an_orphan::<S>(),
+        ["stop-without-descriptors", spare] => {
+            stop_without_descriptors::<S>(spare.parse().unwrap());
+        }
+        ["stop-without-proc"] => stop_without_proc::<S>(),
         ref other => panic!("no such role: {other:?}"),
     }
 }
@@ -550,9 +567,8 @@ fn pair(dir: &str, one: u16, two: u16, rounds: u32) {
     say("done");
 }
 
-/// Starts a server as a test would, and ends as `fate` says once its standard input has.
-fn harness(way: &str, fate: &str) {
-    static SERVER: OnceLock<Server> = OnceLock::new();
+/// What a harness starts.
+fn harness_builder(way: &str) -> ServerBuilder {
     let lease = portlease::lease().unwrap();
     say(format_args!("leased {lease}"));
     let script = match way {
@@ -571,11 +587,17 @@ fn harness(way: &str, fate: &str) {
         ports.write_file("in/a/directory", "of its own");
         command
     };
-    let mut builder = Server::with(make).lease(lease);
-    if way == "briefly stubborn" {
-        builder = builder.stop_grace(Duration::from_millis(100));
+    let builder = Server::with(make).lease(lease);
+    match way {
+        "briefly stubborn" => builder.stop_grace(Duration::from_millis(100)),
+        _ => builder,
     }
-    let mut server = builder.start().unwrap();
+}
+
+/// Starts a server as a test would, and ends as `fate` says once its standard input has.
+fn harness(way: &str, fate: &str) {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let mut server = harness_builder(way).start().unwrap();
     say(format_args!("serving {} {} {}", process::id(), server.pid(), server.port()));
     if fate == "sleep" {
         sleep_for_ever();
@@ -613,6 +635,54 @@ fn harness(way: &str, fate: &str) {
     }
 }
 
+/// The same, all of it in a runtime: of one thread, or of several.
+#[cfg(feature = "tokio")]
+fn awaited_harness(way: &str, fate: &str) {
+    match fate.strip_prefix("on threads: ") {
+        Some(fate) => twin::block_on_threads(in_a_runtime(way, fate)),
+        None => twin::block_on(in_a_runtime(way, fate)),
+    }
+}
+
+#[cfg(feature = "tokio")]
+async fn in_a_runtime(way: &str, fate: &str) {
+    static SERVER: OnceLock<portlease::tokio::Server> = OnceLock::new();
+    let mut server = portlease::tokio::Server::start(harness_builder(way)).await.unwrap();
+    say(format_args!("serving {} {} {}", process::id(), server.pid(), server.port()));
+    if fate == "sleep" {
+        std::future::pending().await
+    }
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    match fate {
+        "restart" => {
+            say("restarting");
+            server.restart().await.unwrap();
+            say("restarted");
+            std::future::pending().await
+        }
+        "stop" => {
+            say("stopping");
+            server.stop().await.unwrap();
+            say("stopped");
+            std::future::pending().await
+        }
+        // Nobody waits for the thread that ends the server.
+        "drop" => drop(server),
+        "panic" => panic!("with a server at hand"),
+        "panic in a task" => {
+            let panicking = tokio::spawn(async move {
+                let _server = server;
+                panic!("with a server at hand");
+            });
+            panicking.await.unwrap_err();
+        }
+        "return" => _ = SERVER.set(server),
+        "exit" => process::exit(7),
+        "abort" => process::abort(),
+        other => panic!("no such fate: {other}"),
+    }
+}
+
 /// Starts a server by a shell's script, says its pid, and waits to be killed.
 fn escaping_harness(script: &str) -> ! {
     let mut command = Command::new("/bin/sh");
@@ -635,17 +705,21 @@ fn checking_harness(file: String) {
 }
 
 /// Starts a server, which is named so that its name is no file name, and ends as `fate` says.
-fn one_server(fate: &str) {
-    static SERVER: OnceLock<Server> = OnceLock::new();
+fn one_server<S: Twin>(fate: &str) {
     let mut command = Command::new(own_path());
     command.arg("serve");
-    let server = Server::builder(command).env_port("PORT").name("a/b: c").start().unwrap();
+    let server = S::start(Server::builder(command).env_port("PORT").name("a/b: c")).unwrap();
     server.wait_for_line("serving", Duration::from_secs(60)).unwrap();
     match fate {
         "stop" => drop(server.stop().unwrap()),
         "panic" => panic!("with a server at hand"),
+        #[cfg(feature = "tokio")]
+        "panic-inside" => twin::block_on(async move {
+            let _server = server;
+            panic!("with a server in a runtime");
+        }),
         "panic-static" => {
-            let server = SERVER.get_or_init(|| server);
+            let server: &'static S = Box::leak(Box::new(server)); // no static is generic
             let _log = server.log_on_panic();
             panic!("with a server in a static");
         }
@@ -654,7 +728,7 @@ fn one_server(fate: &str) {
 }
 
 /// Starts a server by a shell's script, and stops it, for what is said of it meanwhile.
-fn one_start(way: &str, script: &str) {
+fn one_start<S: Twin>(way: &str, script: &str) {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(own_path());
     let builder = Server::builder(command).name("api");
@@ -664,18 +738,18 @@ fn one_start(way: &str, script: &str) {
         "observed" => builder.observe_port(),
         other => panic!("no such way: {other}"),
     };
-    let server = builder.start().unwrap();
+    let server = S::start(builder).unwrap();
     say(server.port());
     server.stop().unwrap();
 }
 
 /// Starts a server by a script that prints a lot before, and says how much of it was kept, and how
 /// much memory this process has ever had.
-fn flooded(script: &str) {
+fn flooded<S: Twin>(script: &str) {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(own_path());
     let builder = Server::builder(command).env_port("PORT");
-    let server = builder.start_timeout(Duration::from_secs(600)).start().unwrap();
+    let server = S::start(builder.start_timeout(Duration::from_secs(600))).unwrap();
     let kept = server.output().len().max(server.stop().unwrap().output().len());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -683,13 +757,13 @@ fn flooded(script: &str) {
 }
 
 /// Starts `program` as a server, says whether it can be looked at, and stops it.
-fn start_and_stop(dir: &str, program: &str) {
+fn start_and_stop<S: Twin>(dir: &str, program: &str) {
     let registry = Registry::open(dir).unwrap();
     let lease = Lease::builder().registry(&registry).lease().unwrap();
     let mut command = Command::new(program);
     command.arg("serve");
     let builder = Server::builder(command).env_port("PORT").lease(lease);
-    let server = builder.stop_grace(Duration::from_secs(30)).start().unwrap();
+    let server = S::start(builder.stop_grace(Duration::from_secs(30))).unwrap();
     let readable = std::fs::read(format!("/proc/{}/environ", server.pid())).is_ok();
     say(server.pid());
     say(if readable { "readable" } else { "not readable" });
@@ -699,13 +773,13 @@ fn start_and_stop(dir: &str, program: &str) {
 }
 
 /// Starts a server that becomes somebody whom this process may not kill, and tries to stop it.
-fn unstoppable(dir: &str, program: &str) {
+fn unstoppable<S: Twin>(dir: &str, program: &str) {
     let registry = Registry::open(dir).unwrap();
     let lease = Lease::builder().registry(&registry).lease().unwrap();
     let mut command = Command::new(program);
     command.args(["--reuid=0", "--regid=0", "--clear-groups"]).arg(own_path()).arg("serve");
     let builder = Server::builder(command).env_port("PORT").stop_grace(Duration::from_millis(50));
-    let mut server = builder.lease(lease).start().unwrap();
+    let mut server = S::start(builder.lease(lease)).unwrap();
     say(server.pid());
     let error = server.restart().unwrap_err();
     say(format_args!("{error:?}").to_string().lines().next().unwrap());
@@ -715,12 +789,12 @@ fn unstoppable(dir: &str, program: &str) {
 }
 
 /// Stops a server while so few descriptors are left, for a moment, that `/proc` cannot be looked at.
-fn stop_without_descriptors(spare: usize) {
+fn stop_without_descriptors<S: Twin>(spare: usize) {
     let mut command = Command::new("/bin/sh");
     let script = "(trap 'sleep 0.3; echo tidied; exit' TERM; echo UP; while :; do sleep 0.05; done) & \
                   exec \"$0\" serve";
     command.args(["-c", script]).arg(own_path());
-    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
     server.wait_for_line("UP", Duration::from_secs(60)).unwrap();
     let mut files = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
@@ -753,12 +827,12 @@ fn supervise_without_descriptors() {
 }
 
 /// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM.
-fn stop_without_proc() {
+fn stop_without_proc<S: Twin>() {
     let mut command = Command::new("/bin/sh");
     let script = "trap '' TERM; sh -c 'while :; do sleep 1; done' & echo WORKER=$!; trap - TERM; \
                   exec \"$0\" serve";
     command.args(["-c", script]).arg(own_path());
-    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
     let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
     let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
     server.stop().unwrap();
@@ -772,10 +846,10 @@ fn stop_without_proc() {
 }
 
 /// Stops a server whose worker is nobody's child any more, and says what the worker is then.
-fn stop_with_an_orphan() {
+fn stop_with_an_orphan<S: Twin>() {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "(\"$0\" sleep & echo WORKER=$!); exec \"$0\" serve"]).arg(own_path());
-    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
     let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
     let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
     let stopped = server.stop().unwrap();
