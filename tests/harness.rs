@@ -1,4 +1,6 @@
-//! The harness ends, in whatever way: no server is left, and its port is leased until it is gone.
+//! The harness ends, in whatever way: no server is left, and its port is leased until it is gone. Neither
+//! form of servers makes a difference, since the watchdog is the same; so what is about terminals, and about
+//! limits, is tested with one of them.
 
 mod support;
 
@@ -9,13 +11,25 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portlease::Holder;
+use portlease::{Holder, Server};
+use support::twin::{Twin, table};
 use support::{
     MARK, OwnRegistry, SomebodyElse, TestChild, child_command, child_path, eventually, lives,
     nothing_is_left, processes_with, signal, skip, stat, state, unique_mark, who_answers,
 };
 
-/// A program that starts a server as a test would: `harness` in `support/child.rs`.
+table! {
+    killed_at_any_moment_of_the_start,
+    killed_at_any_moment_of_the_stop,
+    killed_at_any_moment_of_a_drop,
+    killed_at_any_moment_of_a_restart,
+    whatever_ends_the_harness_ends_its_server,
+    a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed,
+    an_orphan_gets_time_to_tidy_up,
+}
+
+/// A program that starts a server as a test would: `harness` in `support/child.rs`, in which one that is
+/// awaited lives in a runtime.
 struct Harness {
     own: OwnRegistry,
     mark: String,
@@ -32,11 +46,11 @@ struct Serving {
 
 /// What a shell in a terminal runs, to be found by its mark. The shell itself is not: it may end at
 /// any time.
-const RUN: &str = "env \"$HARNESS_MARK\" \"$HARNESS\" harness tidy sleep";
+const RUN: &str = "env \"$HARNESS_MARK\" \"$HARNESS\" blocking harness tidy sleep";
 
 impl Harness {
-    fn new(way: &str, fate: &str) -> Harness {
-        Harness::marked(child_command(&["harness", way, fate]))
+    fn new<S: Twin>(way: &str, fate: &str) -> Harness {
+        Harness::marked(child_command(&[S::NAME, "harness", way, fate]))
     }
 
     fn marked(mut command: Command) -> Harness {
@@ -129,14 +143,14 @@ impl Harness {
 
 /// Kills harnesses at a different microsecond each time, spread evenly over what they do after
 /// `begin`, and a bit more. The kill has to hit the phase `during` now and then, before `end`.
-fn killed_at_any_moment(
+fn killed_at_any_moment<S: Twin>(
     (way, fate): (&str, &str),
     kills: u32,
     begin: fn(&mut Harness),
     [during, end]: [&str; 2],
 ) {
     // How long the whole takes on this machine, now.
-    let mut harness = Harness::new(way, fate);
+    let mut harness = Harness::new::<S>(way, fate);
     begin(&mut harness);
     let start = Instant::now();
     harness.child.line_after(end);
@@ -149,7 +163,7 @@ fn killed_at_any_moment(
             let (last_words, whole) = (&last_words, &whole);
             scope.spawn(move || {
                 for kill in (worker..kills).step_by(4) {
-                    let mut harness = Harness::new(way, fate);
+                    let mut harness = Harness::new::<S>(way, fate);
                     begin(&mut harness);
                     // In an order that does not follow the load of the machine.
                     let share = f64::from(kill * 97 % kills) / f64::from(kills);
@@ -177,47 +191,56 @@ fn killed_at_any_moment(
     assert!(last_words.contains_key(during), "no kill hit it");
 }
 
-fn kills() -> u32 {
-    std::env::var("PORTLEASE_TEST_KILLS").map_or(300, |kills| kills.parse().unwrap())
+/// The kernel's part is the same for both forms: fewer do for the one whose part is a thread that waits.
+fn kills<S: Twin>() -> u32 {
+    let kills = std::env::var("PORTLEASE_TEST_KILLS").map_or(300, |kills| kills.parse().unwrap());
+    if S::NAME == Server::NAME { kills } else { kills / 3 }
 }
 
 /// From before its first spawn to after the server is ready.
-#[test]
-fn killed_at_any_moment_of_the_start() {
-    killed_at_any_moment(("polite", "sleep"), kills(), |_| {}, ["leased", "serving"]);
+fn killed_at_any_moment_of_the_start<S: Twin>() {
+    killed_at_any_moment::<S>(("polite", "sleep"), kills::<S>(), |_| {}, ["leased", "serving"]);
 }
 
 /// Through all its steps: to ask, to wait, to kill, to sweep, to release.
-#[test]
-fn killed_at_any_moment_of_the_stop() {
+fn killed_at_any_moment_of_the_stop<S: Twin>() {
     let begin = |harness: &mut Harness| {
         harness.serving();
         harness.child.go();
     };
     let way = ("briefly stubborn", "stop");
-    killed_at_any_moment(way, kills() / 5, begin, ["stopping", "stopped"]);
+    killed_at_any_moment::<S>(way, kills::<S>() / 5, begin, ["stopping", "stopped"]);
+}
+
+/// Which waits here, or on a thread of its own.
+fn killed_at_any_moment_of_a_drop<S: Twin>() {
+    let begin = |harness: &mut Harness| {
+        harness.serving();
+        harness.child.go();
+    };
+    let way = ("briefly stubborn", "drop and stay");
+    killed_at_any_moment::<S>(way, kills::<S>() / 5, begin, ["dropping", "dropped"]);
 }
 
 /// Between the two servers, too.
-#[test]
-fn killed_at_any_moment_of_a_restart() {
+fn killed_at_any_moment_of_a_restart<S: Twin>() {
     let begin = |harness: &mut Harness| {
         harness.serving();
         harness.child.go();
     };
     let way = ("polite", "restart");
-    killed_at_any_moment(way, kills() / 2, begin, ["restarting", "restarted"]);
+    killed_at_any_moment::<S>(way, kills::<S>() / 2, begin, ["restarting", "restarted"]);
 }
 
 /// How it ends, what makes it, what is done to it once the server was asked to end, and its status.
-#[test]
-fn whatever_ends_the_harness_ends_its_server() {
-    let cases = [
+fn whatever_ends_the_harness_ends_its_server<S: Twin>() {
+    let mut cases = vec![
         ("return", "go", "", "exit status: 0"),
         ("exit", "go", "", "exit status: 7"),
         ("abort", "go", "", "signal: 6"),
         ("panic", "go", "", "exit status: 101"),
         ("panic on a thread", "go", "", "exit status: 0"),
+        ("drop", "go", "", "exit status: 0"),
         ("sleep", "KILL", "", "signal: 9"),
         ("sleep", "TERM", "", "signal: 15"),
         ("sleep", "INT", "", "signal: 2"),
@@ -225,11 +248,19 @@ fn whatever_ends_the_harness_ends_its_server() {
         ("stop", "go", "KILL", "signal: 9"),
         ("stop", "go", "TERM", "signal: 15"),
     ];
+    if S::NAME != Server::NAME {
+        cases.extend([
+            ("on threads: exit", "go", "", "exit status: 7"),
+            ("on threads: panic", "go", "", "exit status: 101"),
+            ("on threads: panic on a thread", "go", "", "exit status: 0"),
+            ("on threads: drop", "go", "", "exit status: 0"),
+        ]);
+    }
     thread::scope(|scope| {
         for (fate, by, once_asked, expected) in cases {
             let case = thread::Builder::new().name(format!("{fate} by {by}"));
             let run = move || {
-                let mut harness = Harness::new("tidy", fate);
+                let mut harness = Harness::new::<S>("tidy", fate);
                 let serving = harness.serving();
                 match by {
                     "go" => harness.child.go(),
@@ -274,9 +305,8 @@ fn ctrl_z_in_a_terminal_which_is_closed_then() {
     }
 }
 
-#[test]
-fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed() {
-    let mut harness = Harness::new("stubborn", "sleep");
+fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed<S: Twin>() {
+    let mut harness = Harness::new::<S>("stubborn", "sleep");
     let Serving { port, .. } = harness.serving();
     Child::kill(&mut harness.child).unwrap();
     assert_eq!(harness.leased(), [port]);
@@ -285,18 +315,21 @@ fn a_server_that_ignores_sigterm_keeps_its_lease_until_it_is_killed() {
 
 /// The watchdog asks before it kills, whatever its PATH is. (A server that is stopped by a signal
 /// gets SIGHUP and SIGCONT from the kernel, when the death of the harness makes its group an orphan.)
-#[test]
-fn an_orphan_gets_time_to_tidy_up() {
-    for path in [None, Some("/nowhere")] {
-        let mut command = child_command(&["harness", "tidy", "sleep"]);
+fn an_orphan_gets_time_to_tidy_up<S: Twin>() {
+    for (path, fate) in [(None, "sleep"), (Some("/nowhere"), "sleep"), (None, "drop")] {
+        let mut command = child_command(&[S::NAME, "harness", "tidy", fate]);
         if let Some(path) = path {
             command.env("PATH", path);
         }
         let mut harness = Harness::marked(command);
         let serving = harness.serving();
-        Child::kill(&mut harness.child).unwrap();
+        match fate {
+            "drop" => harness.child.go(), // and it ends, whether the drop waits or not
+            _ => Child::kill(&mut harness.child).unwrap(),
+        }
         harness.ends(&serving, "");
-        assert!(harness.own.dir.path().join("tidied").exists(), "PATH: {path:?}");
+        let tidied = harness.own.dir.path().join("tidied").exists();
+        assert!(tidied, "PATH: {path:?}, and then: {fate}");
     }
 }
 
@@ -305,7 +338,7 @@ fn an_orphan_gets_time_to_tidy_up() {
 fn an_orphan_is_ended_where_no_process_can_be_started() {
     let Some(other) = SomebodyElse::new() else { return }; // root has no such limit
     let mark = unique_mark();
-    let mut command = other.child_command(&["harness", "stubborn", "sleep"]);
+    let mut command = other.child_command(&[Server::NAME, "harness", "stubborn", "sleep"]);
     command.env("PORTLEASE_DIR", other.home().join("registry")).env("TMPDIR", other.home());
     command.env(MARK, &mark).stderr(Stdio::null());
     let mut harness = TestChild::spawn(command);

@@ -8,15 +8,26 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use portlease::Server;
 use support::alone::{children, descriptors, in_own_process, threads};
 use support::real::{self, Real};
+use support::twin::{Twin, table};
 use support::{DEADLINE, OwnRegistry, connect, eventually, get, who_answers};
+
+table! {
+    #[ignore = "needs Redis"] redis,
+    #[ignore = "needs memcached"] memcached,
+    #[ignore = "needs PostgreSQL"] postgresql,
+    #[ignore = "needs nginx"] nginx,
+    #[ignore = "needs Python"] python_http_server,
+    #[ignore = "needs HAProxy"] haproxy,
+    #[ignore = "needs Node"] node,
+    #[ignore = "needs Go"] go,
+}
 
 /// The life of a server that `start` starts, in a process where nobody else has descriptors, threads
 /// and children. `talk` uses it, in its life number 1, and 2.
-fn two_lives(test: &str, start: impl FnOnce() -> Real, talk: impl Fn(&Server, u32)) {
-    if !in_own_process(test) {
+fn two_lives<S: Twin>(test: &str, start: impl FnOnce() -> Real<S>, talk: impl Fn(&S, u32)) {
+    if !in_own_process(&S::test(test)) {
         return;
     }
     // What is made once in a process, and kept, is here before it is counted.
@@ -52,10 +63,8 @@ impl Client {
     }
 }
 
-#[test]
-#[ignore = "needs Redis"]
-fn redis() {
-    two_lives("redis", real::redis, |server, life| {
+fn redis<S: Twin>() {
+    two_lives::<S>("redis", real::redis, |server, life| {
         let mut client = Client(connect(server.addr()));
         client.ask("*2\r\n$3\r\nGET\r\n$4\r\nlife\r\n", "$-1\r\n"); // a new one knows nothing
         let set = format!("*3\r\n$3\r\nSET\r\n$4\r\nlife\r\n$1\r\n{life}\r\n");
@@ -64,10 +73,8 @@ fn redis() {
     });
 }
 
-#[test]
-#[ignore = "needs memcached"]
-fn memcached() {
-    two_lives("memcached", real::memcached, |server, life| {
+fn memcached<S: Twin>() {
+    two_lives::<S>("memcached", real::memcached, |server, life| {
         let mut client = Client(connect(server.addr()));
         client.ask("get life\r\n", "END\r\n"); // a new one knows nothing
         client.ask(&format!("set life 0 0 1\r\n{life}\r\n"), "STORED\r\n");
@@ -79,7 +86,7 @@ fn memcached() {
 struct Postgres(TcpStream);
 
 impl Postgres {
-    fn connect(server: &Server) -> Postgres {
+    fn connect(server: &impl Twin) -> Postgres {
         let mut client = Postgres(connect(server.addr()));
         client.send(b"", b"\0\x03\0\0user\0test\0database\0postgres\0\0");
         client.until_ready();
@@ -121,11 +128,9 @@ impl Postgres {
     }
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn postgresql() {
+fn postgresql<S: Twin>() {
     let start = || real::postgres_in(real::postgres_data());
-    two_lives("postgresql", start, |server, life| {
+    two_lives::<S>("postgresql", start, |server, life| {
         let mut client = Postgres::connect(server);
         assert_eq!(client.query("select 6 * 7"), ["42"]);
         if life == 1 {
@@ -139,29 +144,23 @@ fn postgresql() {
 
 const FILE: (&str, &str) = ("hello.txt", "hello from a file\n");
 
-fn serves_the_file(server: &Server, _life: u32) {
+fn serves_the_file(server: &impl Twin, _life: u32) {
     assert_eq!(get(server.addr(), "/hello.txt"), FILE.1);
 }
 
-#[test]
-#[ignore = "needs nginx"]
-fn nginx() {
-    two_lives("nginx", || real::nginx(&[FILE]), serves_the_file);
+fn nginx<S: Twin>() {
+    two_lives::<S>("nginx", || real::nginx(&[FILE]), serves_the_file);
 }
 
-#[test]
-#[ignore = "needs Python"]
-fn python_http_server() {
-    two_lives("python_http_server", || real::python(&[FILE]), serves_the_file);
+fn python_http_server<S: Twin>() {
+    two_lives::<S>("python_http_server", || real::python(&[FILE]), serves_the_file);
 }
 
-#[test]
-#[ignore = "needs HAProxy"]
-fn haproxy() {
+fn haproxy<S: Twin>() {
     let backend = portlease::bind().unwrap().into_listener();
     backend.set_nonblocking(true).unwrap();
     let rule = format!("option forwardfor\nserver behind {}", backend.local_addr().unwrap());
-    two_lives(
+    two_lives::<S>(
         "haproxy",
         || real::haproxy(&rule),
         |server, life| {
@@ -187,18 +186,14 @@ fn haproxy() {
     );
 }
 
-fn answers_with_its_pid(server: &Server, _life: u32) {
+fn answers_with_its_pid(server: &impl Twin, _life: u32) {
     assert_eq!(who_answers(server.addr()), server.pid());
 }
 
-#[test]
-#[ignore = "needs Node"]
-fn node() {
-    two_lives("node", real::node, answers_with_its_pid);
+fn node<S: Twin>() {
+    two_lives::<S>("node", real::node, answers_with_its_pid);
 }
 
-#[test]
-#[ignore = "needs Go"]
-fn go() {
-    two_lives("go", real::go, answers_with_its_pid);
+fn go<S: Twin>() {
+    two_lives::<S>("go", real::go, answers_with_its_pid);
 }

@@ -23,14 +23,14 @@ const HELLO_PY: &str = "import os\nos.write(1, b'loaded\\n')\n\
                         \x20   start_response('200 OK', [])\n\
                         \x20   return [b'hello']\n";
 
-fn gunicorn() -> Real {
-    let real = Real::start(dir_with(&[("hello.py", HELLO_PY)]), 3, |port, _| {
+fn gunicorn() -> Real<Server> {
+    let real = Real::<Server>::start(dir_with(&[("hello.py", HELLO_PY)]), 3, |port, _| {
         let bind = format!("127.0.0.1:{port}");
         command("gunicorn", &["--workers", "2", "--bind", &bind, "hello:app"])
     });
     // Until then, a worker has its parent's handlers, and a SIGTERM is lost.
     let mut loaded = 0;
-    let both = real.server.wait_for_line_where("of the second worker", DEADLINE, |line| {
+    let both = real.server.wait_for_line_where("of the second worker", DEADLINE, move |line| {
         loaded += usize::from(line == "loaded");
         loaded == 2
     });
@@ -39,8 +39,8 @@ fn gunicorn() -> Real {
 }
 
 /// The server, and a client whose query runs.
-fn postgres(query: &str) -> (Real, TestChild) {
-    let postgres = postgres_in(postgres_data());
+fn postgres(query: &str) -> (Real<Server>, TestChild) {
+    let postgres = postgres_in::<Server>(postgres_data());
     let port = postgres.server.port().to_string();
     let database = ["--host=127.0.0.1", "--port", &port, "--username=test", "--dbname=postgres"];
     let mut psql = command("psql", &database);
@@ -52,7 +52,7 @@ fn postgres(query: &str) -> (Real, TestChild) {
     (postgres, client)
 }
 
-fn php() -> Real {
+fn php() -> Real<Server> {
     Real::start(dir_with(&[("index.php", "hello")]), 4, |port, _| {
         let mut command = command("php", &["-S", &format!("127.0.0.1:{port}"), "-t", "."]);
         command.env("PHP_CLI_SERVER_WORKERS", "3");
@@ -60,7 +60,7 @@ fn php() -> Real {
     })
 }
 
-fn npm() -> Real {
+fn npm() -> Real<Server> {
     let package = r#"{ "scripts": { "start": "node server.js" } }"#;
     let files = [("server.js", SERVER_JS), ("package.json", package)];
     Real::start(dir_with(&files), 2, |port, dir| {
@@ -71,7 +71,7 @@ fn npm() -> Real {
     })
 }
 
-fn shell() -> Real {
+fn shell() -> Real<Server> {
     Real::start(dir_with(&[("server.js", SERVER_JS)]), 2, |port, _| {
         let mut command = command("sh", &["-c", "node server.js; true"]);
         command.env("PORT", port.to_string());
@@ -306,7 +306,7 @@ fn the_workers_of_a_killed_gunicorn() {
 #[test]
 #[ignore = "needs nginx"]
 fn the_workers_of_a_killed_nginx() {
-    nginx(&[]).stop_without_its_main_process();
+    nginx::<Server>(&[]).stop_without_its_main_process();
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn the_rest_of_a_killed_postgres() {
     let (postgres, _client) = postgres("do 'begin loop end loop; end'");
     let dir = postgres.stop_without_its_main_process();
     // Refused while somebody uses the shared memory of the one before, which is removed then.
-    postgres_in(dir).stop();
+    postgres_in::<Server>(dir).stop();
 }
 
 #[test]

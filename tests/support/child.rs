@@ -624,6 +624,8 @@ fn harness(way: &str, fate: &str) {
             panicking.join().unwrap_err();
             return;
         }
+        "drop" => return drop(server),
+        "drop and stay" => drop_and_stay(server),
         _ => _ = SERVER.set(server),
     }
     match fate {
@@ -633,6 +635,18 @@ fn harness(way: &str, fate: &str) {
         "panic" => panic!("with a server in a static"),
         other => panic!("no such fate: {other}"),
     }
+}
+
+/// Says when the drop is through, which is when the port is free.
+fn drop_and_stay(server: impl Twin) -> ! {
+    let registry = Registry::open(env::var_os("PORTLEASE_DIR").unwrap()).unwrap();
+    say("dropping");
+    drop(server);
+    while !registry.list().unwrap().is_empty() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    say("dropped");
+    sleep_for_ever()
 }
 
 /// The same, all of it in a runtime: of one thread, or of several.
@@ -668,8 +682,9 @@ async fn in_a_runtime(way: &str, fate: &str) {
         }
         // Nobody waits for the thread that ends the server.
         "drop" => drop(server),
+        "drop and stay" => drop_and_stay(server),
         "panic" => panic!("with a server at hand"),
-        "panic in a task" => {
+        "panic on a thread" => {
             let panicking = tokio::spawn(async move {
                 let _server = server;
                 panic!("with a server at hand");

@@ -13,28 +13,29 @@ use fs2::FileExt;
 use portlease::{Server, Signal};
 use tempfile::TempDir;
 
+use super::twin::Twin;
 use super::{DEADLINE, OwnRegistry, eventually, is_root, stdout_of};
 
 /// `nobody`: PostgreSQL refuses to run as root, and wants a user who has a name.
 const NOBODY: u32 = 65_534;
 
 /// A server that works in a directory of its own.
-pub(crate) struct Real {
-    pub(crate) server: Server,
+pub(crate) struct Real<S> {
+    pub(crate) server: S,
     /// How many of it are there when it has started.
     count: usize,
     own: OwnRegistry,
     dir: TempDir,
 }
 
-impl Real {
+impl<S: Twin> Real<S> {
     /// Starts what `make` returns for a port and the directory, and waits until so many processes
     /// of it are there.
     pub(crate) fn start(
         dir: TempDir,
         count: usize,
         mut make: impl FnMut(u16, &Path) -> Command + Send + 'static,
-    ) -> Real {
+    ) -> Real<S> {
         let own = OwnRegistry::new();
         let path = dir.path().to_owned();
         let builder = Server::with(move |ports| {
@@ -44,7 +45,7 @@ impl Real {
         });
         // Whoever is killed after this did not heed the signal, however busy the machine is.
         let builder = builder.stop_grace(DEADLINE).start_timeout(DEADLINE);
-        let server = builder.lease(own.request().lease().unwrap()).start().unwrap();
+        let server = S::start(builder.lease(own.request().lease().unwrap())).unwrap();
         let real = Real { server, count, own, dir };
         real.wait_for_all();
         real
@@ -203,7 +204,7 @@ pub(crate) fn nginx_command(port: u16, dir: &Path, daemon: &str) -> Command {
 }
 
 /// Serves the files.
-pub(crate) fn nginx(files: &[(&str, &str)]) -> Real {
+pub(crate) fn nginx<S: Twin>(files: &[(&str, &str)]) -> Real<S> {
     let dir = dir_with(files);
     // Its workers are not root.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -228,7 +229,7 @@ pub(crate) fn not_as_root(mut command: Command) -> Command {
     command
 }
 
-pub(crate) fn postgres_in(dir: TempDir) -> Real {
+pub(crate) fn postgres_in<S: Twin>(dir: TempDir) -> Real<S> {
     // Itself, the checkpointer, two writers, and two launchers. Before these two are there, it turns
     // its clients away.
     Real::start(dir, 6, |port, _| {
@@ -252,27 +253,27 @@ pub(crate) fn haproxy_command(port: u16, dir: &Path, arguments: &[&str], rule: &
     command
 }
 
-pub(crate) fn haproxy(rule: &str) -> Real {
+pub(crate) fn haproxy<S: Twin>(rule: &str) -> Real<S> {
     let rule = rule.to_owned();
     Real::start(dir_with(&[]), 2, move |port, dir| {
         haproxy_command(port, dir, &["-W", "-db"], &rule)
     })
 }
 
-pub(crate) fn redis() -> Real {
+pub(crate) fn redis<S: Twin>() -> Real<S> {
     Real::start(dir_with(&[]), 1, |port, _| {
         command("redis-server", &["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
     })
 }
 
-pub(crate) fn memcached() -> Real {
+pub(crate) fn memcached<S: Twin>() -> Real<S> {
     Real::start(dir_with(&[]), 1, |port, _| {
         command("memcached", &["-p", &port.to_string(), "-l", "127.0.0.1", "-u", "nobody"])
     })
 }
 
 /// Serves the files.
-pub(crate) fn python(files: &[(&str, &str)]) -> Real {
+pub(crate) fn python<S: Twin>(files: &[(&str, &str)]) -> Real<S> {
     Real::start(dir_with(files), 1, |port, _| {
         command("python3", &["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"])
     })
@@ -283,7 +284,7 @@ pub(crate) const SERVER_JS: &str = "require('http')\
     .createServer((request, response) => response.end(String(process.pid)))\
     .listen(process.env.PORT, '127.0.0.1')";
 
-pub(crate) fn node() -> Real {
+pub(crate) fn node<S: Twin>() -> Real<S> {
     Real::start(dir_with(&[("server.js", SERVER_JS)]), 1, |port, _| {
         let mut command = command("node", &["server.js"]);
         command.env("PORT", port.to_string());
@@ -323,7 +324,7 @@ pub(crate) fn go_program() -> TempDir {
     dir
 }
 
-pub(crate) fn go() -> Real {
+pub(crate) fn go<S: Twin>() -> Real<S> {
     Real::start(go_program(), 1, |port, dir| {
         let mut command = Command::new(dir.join("server"));
         command.env("PORT", port.to_string());
