@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -97,12 +98,14 @@ fn a_restart_keeps_the_port_leased<S: Twin>() {
     let port = lease.port();
     let builder = Server::builder(child_command(&["serve"])).env_port("PORT").lease(lease);
     let mut server = S::start(builder).unwrap();
-    let done = AtomicBool::new(false);
+    // Its end is dropped by a panic, too: nobody waits for the thief then.
+    let (restarts, restarted) = mpsc::channel::<()>();
+    let own = &own;
     thread::scope(|scope| {
-        let thief = scope.spawn(|| {
+        let thief = scope.spawn(move || {
             let other = OwnRegistry::new();
-            while !done.load(Ordering::Relaxed) {
-                for registry in [&own, &other] {
+            while restarted.try_recv() == Err(TryRecvError::Empty) {
+                for registry in [own, &other] {
                     let error = registry.request().exact(port).lease().expect_err("stolen");
                     assert_eq!(error.kind(), ErrorKind::PortTaken);
                 }
@@ -114,7 +117,7 @@ fn a_restart_keeps_the_port_leased<S: Twin>() {
             assert!(!lives(old));
             assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(restarts);
         thief.join().unwrap();
     });
 }

@@ -664,7 +664,7 @@ async fn in_a_runtime(way: &str, fate: &str) {
     let mut server = portlease::tokio::Server::start(harness_builder(way)).await.unwrap();
     say(format_args!("serving {} {} {}", process::id(), server.pid(), server.port()));
     if fate == "sleep" {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
     match fate {
@@ -672,13 +672,13 @@ async fn in_a_runtime(way: &str, fate: &str) {
             say("restarting");
             server.restart().await.unwrap();
             say("restarted");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         "stop" => {
             say("stopping");
             server.stop().await.unwrap();
             say("stopped");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         // Nobody waits for the thread that ends the server.
         "drop" => drop(server),
