@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -642,7 +642,9 @@ fn drop_and_stay(server: impl Twin) -> ! {
     let registry = Registry::open(env::var_os("PORTLEASE_DIR").unwrap()).unwrap();
     say("dropping");
     drop(server);
+    let start = Instant::now();
     while !registry.list().unwrap().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the drop does not end");
         thread::sleep(Duration::from_millis(2));
     }
     say("dropped");
