@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use portlease::{
-    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder, Supervision, child,
+    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder, Supervision,
+    child,
 };
 use twin::Twin;
 
