@@ -362,7 +362,8 @@ fn of_a_start_that_is_called_off_and_a_server_that_stays() {
     if let Some(other) = SomebodyElse::new() {
         let dir = other.home().join("registry").display().to_string();
         let setpriv = other.setuid_setpriv().display().to_string();
-        let mut stays = TestChild::spawn(other.child_command(&["unstoppable", &dir, &setpriv]));
+        let mut stays =
+            TestChild::spawn(other.child_command(&["blocking", "unstoppable", &dir, &setpriv]));
         let pid = stays.line().unwrap();
         let said = stays.line().unwrap();
         support::signal("KILL", pid.parse().unwrap());

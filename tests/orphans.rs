@@ -159,7 +159,8 @@ fn a_copy_of_the_harness_is_left_alone() {
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let registry = dir.path().join("registry");
-    let role = ["start-and-stop", registry.to_str().unwrap(), program.to_str().unwrap()];
+    let role =
+        ["blocking", "start-and-stop", registry.to_str().unwrap(), program.to_str().unwrap()];
     let mut harness = TestChild::spawn(child_command(&role));
     let stopped = std::iter::from_fn(|| harness.line()).last().unwrap();
     assert_eq!(stopped, "forced: false, 0 leased");
