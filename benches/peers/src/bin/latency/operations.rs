@@ -1,0 +1,128 @@
+//! What else is asked of a registry than one port after the other.
+
+use std::hint::black_box;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use portlease::{Lease, Registry as Ports};
+use portlease_peers::crew::{self, Crew};
+use portlease_peers::peers::Peer;
+use portlease_peers::percentiles::{Percentiles, micros};
+use portlease_peers::table::Table;
+
+use crate::occupancy::Registry;
+use crate::turns::{line_of, numbers};
+use crate::{Costs, floor, percentile_row, percentile_table};
+
+const ROUNDS: usize = 30;
+const AT_MOST: Duration = Duration::from_secs(600);
+
+/// The role of a process that takes its first port, and says how long that took.
+pub(crate) fn first(name: &str) {
+    let peer = Peer::named(name);
+    crew::wait_for_go();
+    let start = Instant::now();
+    let picked = black_box(peer.pick());
+    let time = start.elapsed();
+    drop(picked);
+    println!("{}", micros(time));
+}
+
+/// The first port of a fresh process, by each contestant in turn.
+pub(crate) fn first_table(registry: &Registry, peers: &[Peer], rounds: usize) -> Table {
+    let mut times = vec![Vec::new(); peers.len()];
+    for _ in 0..rounds {
+        for (peer, times) in peers.iter().zip(&mut times) {
+            times.extend(numbers(&output(registry, &["first", peer.name])));
+        }
+    }
+    let costs: Costs = peers.iter().copied().zip(times.into_iter().map(Percentiles::of)).collect();
+    let mut table = percentile_table("The first port of a fresh process");
+    for &(peer, cost) in &costs {
+        table.row(percentile_row(peer.name, cost, floor(&costs)));
+    }
+    table
+}
+
+/// Prints a line of microseconds for each of `NAMES`, and one for the floor of each.
+pub(crate) fn measure() {
+    crew::wait_for_go();
+    let ports = Ports::global().expect("a registry");
+    let mut times = vec![Vec::new(); NAMES.len()];
+    for _ in 0..ROUNDS {
+        let done = [
+            timed(|| bind(1)),
+            timed(|| Lease::builder().lease()),
+            timed(|| bind(10)),
+            timed(|| Lease::builder().lease_many(10)),
+            timed(|| bind(50)),
+            timed(|| Lease::builder().lease_many(50)),
+            timed(|| Lease::builder().lease_block(3)),
+            timed(|| Lease::builder().lease_block(10)),
+            timed(|| ports.list()),
+            exhausted(),
+        ];
+        times.iter_mut().zip(done).for_each(|(times, time)| times.push(time));
+    }
+    times.iter().for_each(|times| println!("{}", line_of(times)));
+}
+
+const NAMES: [&str; 10] = [
+    "floor: 1 by bind(0)",
+    "1 port",
+    "floor: 10 by bind(0), kept",
+    "10 ports at once",
+    "floor: 50 by bind(0), kept",
+    "50 ports at once",
+    "3 consecutive ports",
+    "10 consecutive ports",
+    "list of all leases",
+    "finding that a range of 100 is exhausted",
+];
+
+/// With so many percent held.
+pub(crate) fn table(registry: &Registry, share: usize) -> Table {
+    let output = output(registry, &["operations"]);
+    let costs: Vec<_> = output.lines().map(|line| Percentiles::of(numbers(line))).collect();
+    let mut table = percentile_table(format!("Operations, {share} % of the ports held"));
+    let mut floor = f64::NAN;
+    for (&name, &cost) in NAMES.iter().zip(&costs) {
+        if name.starts_with("floor") {
+            floor = cost.p50;
+        } else if name.contains("consecutive") {
+            floor = f64::NAN; // the kernel has no such thing
+        }
+        table.row(percentile_row(name, cost, floor));
+    }
+    table
+}
+
+fn timed<T, E>(operation: impl FnOnce() -> Result<T, E>) -> f64 {
+    let start = Instant::now();
+    let result = black_box(operation());
+    let time = start.elapsed();
+    if result.is_err() { f64::NAN } else { micros(time) } // ten in a row may not be had
+}
+
+fn bind(count: usize) -> std::io::Result<Vec<TcpListener>> {
+    (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect()
+}
+
+/// A hundred ports of nobody else's, all held: what one more costs, with the message that says so.
+fn exhausted() -> f64 {
+    let range = 7_000..=7_099;
+    let request = || Lease::builder().range(range.clone());
+    let Ok(_held) = request().lease_many(range.len()) else { return f64::NAN };
+    let start = Instant::now();
+    let refused = request().lease();
+    let time = micros(start.elapsed());
+    assert!(refused.is_err(), "a lease of what is held");
+    time
+}
+
+fn output(registry: &Registry, arguments: &[&str]) -> String {
+    let mut crew = Crew::default();
+    crew.add(registry.adopt(&mut crew::role(arguments))).expect("a process");
+    crew.go();
+    crew.results(AT_MOST).concat()
+}
