@@ -37,6 +37,7 @@ How often a picked port is somebody else's by the time the server binds it.
   --picks N       of each process, in each setting (200)
   --seconds N     of each contestant in each setting, at most (600)
   --alive N       milliseconds that a server lives on after it was asked (10)
+  --time-wait     the servers close first, and their ports stay in TIME_WAIT
   --only NAMES    of contestants, with commas: portlease,portpicker
   --settings N    the first so many: alone, with traffic, with a second job, with both (4)
   --json FILE     the tables once more
@@ -67,6 +68,7 @@ fn measure(args: &Args) -> ExitCode {
         picks: args.value("--picks", 200),
         at_most: Duration::from_secs(args.value("--seconds", 600)),
         alive: args.value("--alive", 10),
+        time_wait: args.has("--time-wait"),
     };
     let mut ours = Count::default();
     for setting in Setting::all().into_iter().take(args.value("--settings", 4)) {

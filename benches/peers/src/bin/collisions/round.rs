@@ -14,8 +14,10 @@ pub(crate) struct Round {
     pub(crate) processes: usize,
     pub(crate) picks: u64,
     pub(crate) at_most: Duration,
-    /// Milliseconds.
+    /// Milliseconds that a server lives on.
     pub(crate) alive: u64,
+    /// Whether its connections leave TIME_WAIT.
+    pub(crate) time_wait: bool,
 }
 
 /// What a busy machine may need beyond the time that was planned, for all to start and to end.
@@ -34,7 +36,9 @@ impl Round {
             let job = if setting.second_job && index % 2 == 1 { Job::Second } else { Job::First };
             let [picks, millis, alive] =
                 [self.picks, self.at_most.as_millis() as u64, self.alive].map(|n| n.to_string());
-            let mut command = crew::role(&["start", peer.name, &picks, &millis, &alive]);
+            let time_wait = self.time_wait.to_string();
+            let mut command =
+                crew::role(&["start", peer.name, &picks, &millis, &alive, &time_wait]);
             starters.add(job.adopt(&mut command, dir.path())).expect("a process");
         }
         starters.go();

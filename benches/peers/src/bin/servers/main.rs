@@ -1,0 +1,85 @@
+//! What a server costs over its own time: its start, the wait until it is ready, and its stop; beside a bare
+//! spawn, loops that poll, and the crates that do some of it.
+//!
+//! The contestants take turns, so that a change of the machine's speed hits all of them. The servers are this
+//! very program, and Redis where it is installed.
+//!
+//! - `child`: the server, and those of its kind that are late, silent or stubborn.
+//! - `starts`, `readiness`, `stops`, `redis`: a table each.
+
+mod child;
+mod readiness;
+mod redis;
+mod starts;
+mod stops;
+
+use portlease_peers::args::Args;
+use portlease_peers::crew;
+use portlease_peers::percentiles::{Percentiles, millis};
+use portlease_peers::report::Report;
+use portlease_peers::table::{Cell, Table};
+
+/// By its number, as process-wrap takes it.
+const SIGTERM: i32 = 15;
+
+const USAGE: &str = "\
+What a server costs over its own time, in milliseconds.
+
+  --rounds N      in which all contestants take turns (100)
+  --json FILE     the tables once more";
+
+fn main() {
+    if let Some(role) = crew::own_role().first() {
+        child::serve(role);
+    }
+    let args = Args::parse(USAGE);
+    let rounds = args.value("--rounds", 100);
+    let mut report = Report::begin("servers");
+    report.table(starts::table(10, rounds));
+    report.table(starts::table(500, rounds));
+    report.table(readiness::table(rounds.div_ceil(2)));
+    report.table(readiness::cpu_table(rounds.div_ceil(20)));
+    report.table(stops::table(rounds));
+    report.table(stops::stubborn_table(rounds.div_ceil(10)));
+    match redis::tables(rounds.div_ceil(2)) {
+        Some(tables) => tables.into_iter().for_each(|table| report.table(table)),
+        None => report.note("Redis is not installed: no table of it."),
+    }
+    report.end(&args);
+}
+
+/// The times of one contestant, in milliseconds.
+#[derive(Debug)]
+struct Times {
+    name: String,
+    values: Vec<f64>,
+}
+
+/// Turns of contestants, each of which says how long it took.
+type Contestant<'a> = (&'a str, &'a dyn Fn() -> std::time::Duration);
+
+/// Lets each have its turn in each round.
+fn turns(rounds: usize, contestants: &[Contestant<'_>]) -> Vec<Times> {
+    let times = |&(name, _): &Contestant<'_>| Times { name: name.to_owned(), values: Vec::new() };
+    let mut all: Vec<Times> = contestants.iter().map(times).collect();
+    for _ in 0..rounds {
+        for ((_, measure), times) in contestants.iter().zip(&mut all) {
+            times.values.push(millis(measure()));
+        }
+    }
+    all
+}
+
+/// The first of `all` is what the others are compared with.
+fn table_of(title: impl Into<String>, all: Vec<Times>) -> Table {
+    let mut table = Table::new(title, &["ms", "p50", "p90", "p99", "p50 over the first's"]);
+    let mut first = None;
+    for Times { name, values } in all {
+        let times = Percentiles::of(values);
+        let over = times.p50 - *first.get_or_insert(times.p50);
+        let figures = [times.p50, times.p90, times.p99, over];
+        let cells = figures.map(|figure| Cell::Figure(figure, 2));
+        table.row([Cell::Text(name)].into_iter().chain(cells));
+    }
+    table
+}

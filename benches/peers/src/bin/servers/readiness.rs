@@ -1,0 +1,105 @@
+//! From the server's "I listen" to the test's "it is ready"; and what the wait costs.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use portlease::{Lease, Server, ServerBuilder};
+use portlease_peers::table::Table;
+
+use crate::child::{Bare, late, since_it_listens};
+use crate::{table_of, turns};
+
+/// What the server takes until it listens, in milliseconds.
+const DELAY: u64 = 50;
+
+/// How late each notices. The loops connect, as most do by hand; test-patience is told by the server, which
+/// has to be written for it.
+pub(crate) fn table(rounds: usize) -> Table {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("listens-at");
+    let told = |silent| ours(Server::builder(late(DELAY, silent, &file)).env_port("PORT"), &file);
+    let times = turns(
+        rounds,
+        &[
+            ("connect every 100 ms", &|| polled(Duration::from_millis(100), &file)),
+            ("connect every 1 ms", &|| polled(Duration::from_millis(1), &file)),
+            ("test-patience", &|| patient(&file)),
+            ("`portlease::Server`, told its port", &|| told(false)),
+            ("`portlease::Server`, told its port, prints nothing", &|| told(true)),
+            ("`portlease::Server`, reports its port", &|| {
+                let mut command = late(DELAY, false, &file);
+                command.env("PORT", "0");
+                ours(Server::builder(command).report_port(), &file)
+            }),
+        ],
+    );
+    table_of(format!("Noticed after it listens, of a server that takes {DELAY} ms"), times)
+}
+
+/// The CPU time of the thread that waits, for a server that takes a second.
+pub(crate) fn cpu_table(rounds: usize) -> Table {
+    const SECOND: u64 = 1000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("listens-at");
+    let cpu = |wait: &dyn Fn()| {
+        let before = cpu_time();
+        wait();
+        cpu_time() - before
+    };
+    let polled = |pause| cpu(&|| drop(wait_by_polling(late(SECOND, true, &file), pause)));
+    let ours = || {
+        let builder = || Server::builder(late(SECOND, true, &file)).env_port("PORT");
+        cpu(&|| drop(builder().start().expect("start")))
+    };
+    let times = turns(
+        rounds,
+        &[
+            ("connect every 100 ms", &|| polled(Duration::from_millis(100))),
+            ("connect every 1 ms", &|| polled(Duration::from_millis(1))),
+            ("`portlease::Server`", &ours),
+        ],
+    );
+    table_of("CPU time of start and stop, of a server that takes 1 s", times)
+}
+
+fn ours(builder: ServerBuilder, file: &Path) -> Duration {
+    let server = builder.start().expect("start");
+    let late = since_it_listens(file);
+    server.stop().expect("stop");
+    late
+}
+
+fn polled(pause: Duration, file: &Path) -> Duration {
+    let _server = wait_by_polling(late(DELAY, true, file), pause);
+    since_it_listens(file)
+}
+
+fn wait_by_polling(mut command: Command, pause: Duration) -> (Bare, Lease) {
+    let lease = portlease::lease().expect("lease");
+    let child = Bare::spawn(command.env("PORT", lease.to_string()));
+    while TcpStream::connect(lease.addr()).is_err() {
+        thread::sleep(pause);
+    }
+    (child, lease)
+}
+
+fn patient(file: &Path) -> Duration {
+    let patience = test_patience::Server::new().expect("listen");
+    let lease = portlease::lease().expect("lease");
+    let mut command = late(DELAY, true, file);
+    command.env("TEST_PATIENCE_PORT", patience.port().expect("a port").to_string());
+    let _server = Bare::spawn(command.env("PORT", lease.to_string()));
+    patience.wait(Duration::from_secs(60)).expect("a notice");
+    since_it_listens(file)
+}
+
+/// That this thread has used.
+fn cpu_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let nanos = text.split(' ').next().expect("a field").parse().expect("a number");
+    Duration::from_nanos(nanos)
+}

@@ -1,0 +1,104 @@
+//! A real server, by those who start that one: until it answers `PING`, and its stop.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portlease::{Lease, Server};
+use portlease_peers::table::Table;
+use process_wrap::std::{CommandWrap, ProcessGroup};
+use redis_test::server::RedisServer;
+
+use crate::child::Bare;
+use crate::{SIGTERM, table_of, turns};
+
+/// Starts and stops. `None`: it is not installed.
+pub(crate) fn tables(rounds: usize) -> Option<[Table; 2]> {
+    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+    version.ok().filter(|status| status.success())?;
+    let starts = turns(
+        rounds,
+        &[
+            ("spawned, connect every 1 ms", &|| timed(|| spawned(Duration::from_millis(1))).0),
+            ("spawned, connect every 100 ms", &|| timed(|| spawned(Duration::from_millis(100))).0),
+            ("redis-test, connect every 1 ms", &|| timed(peer).0),
+            ("`portlease::Server`", &|| timed(ours).0),
+        ],
+    );
+    let stops = turns(
+        rounds,
+        &[
+            // redis-test kills it as well.
+            ("SIGKILL, and wait", &|| {
+                let server = spawned(Duration::from_millis(1));
+                timed(|| drop(server)).0
+            }),
+            ("process-wrap: SIGTERM to its group, and wait", &wrapped_stop),
+            ("`portlease::Server::stop`: SIGTERM", &|| {
+                let server = ours();
+                timed(|| server.stop().expect("stop")).0
+            }),
+        ],
+    );
+    Some([table_of("Redis, until it answers `PING`", starts), table_of("Redis, stop", stops)])
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed(), result)
+}
+
+fn spawned(pause: Duration) -> (Bare, Lease) {
+    let lease = portlease::lease().expect("lease");
+    let server = Bare::spawn(redis(lease.port()).stdout(Stdio::null()));
+    ping(lease.addr(), pause);
+    (server, lease)
+}
+
+/// It leaves the wait to who uses it.
+fn peer() -> RedisServer {
+    let server = RedisServer::new();
+    let (host, port) = server.host_and_port().expect("TCP");
+    let address = SocketAddr::new(host.parse().expect("an address"), port);
+    ping(address, Duration::from_millis(1));
+    server
+}
+
+fn ours() -> Server {
+    let server = Server::with(|ports| redis(ports.main())).start().expect("start");
+    ping(server.addr(), Duration::ZERO);
+    server
+}
+
+fn wrapped_stop() -> Duration {
+    let lease = portlease::lease().expect("lease");
+    let mut command = redis(lease.port());
+    command.stdout(Stdio::null());
+    let mut server =
+        CommandWrap::from(command).wrap(ProcessGroup::leader()).spawn().expect("spawn");
+    ping(lease.addr(), Duration::from_millis(1));
+    timed(|| server.signal(SIGTERM).and_then(|()| server.wait()).expect("an end")).0
+}
+
+fn redis(port: u16) -> Command {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"]);
+    command
+}
+
+/// Until it is answered.
+fn ping(address: SocketAddr, pause: Duration) {
+    let mut client = loop {
+        match TcpStream::connect(address) {
+            Ok(client) => break client,
+            Err(_) => thread::sleep(pause),
+        }
+    };
+    client.write_all(b"PING\r\n").expect("write");
+    let mut answer = [0; 7];
+    client.read_exact(&mut answer).expect("read");
+    assert_eq!(&answer, b"+PONG\r\n");
+}
