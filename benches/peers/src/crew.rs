@@ -10,6 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 /// Processes that work at the same time. Dropped, all are ended.
 #[derive(Debug, Default)]
 pub struct Crew {
@@ -46,6 +48,11 @@ pub fn wait_for_go() {
 /// Waits until nobody needs this process any more.
 pub fn wait_for_end() {
     let _ = io::stdin().lock().read_to_end(&mut Vec::new());
+}
+
+/// A directory that goes when the value does, and has a name of its own if this process is killed before.
+pub fn scratch() -> TempDir {
+    tempfile::Builder::new().prefix("portlease-peers-").tempdir().expect("a directory")
 }
 
 impl Crew {

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use portlease_peers::args::{Args, give_up};
+use portlease_peers::crew;
 use portlease_peers::percentiles::Percentiles;
 use portlease_peers::report::Report;
 use portlease_peers::table::{Cell, Table};
@@ -50,7 +51,7 @@ struct Dependent {
 fn main() {
     let args = Args::parse(USAGE);
     let mut report = Report::begin("cost");
-    let base = tempfile::tempdir().expect("a directory");
+    let base = crew::scratch();
     let chosen = args.text("--only").map(|names| names.split(',').collect::<Vec<_>>());
     let is_chosen = |name: &str| chosen.as_ref().is_none_or(|names| names.contains(&name));
     let mut dependents: Vec<_> = dependencies()

@@ -25,7 +25,7 @@ const LATE: Duration = Duration::from_secs(120);
 
 impl Round {
     pub(crate) fn run(&self, peer: Peer, setting: Setting) -> Count {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = crew::scratch();
         let mut traffic = Crew::default();
         if setting.traffic {
             traffic.add(&mut crew::role(&["traffic"])).expect("a process");

@@ -29,7 +29,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn create() -> Registry {
-        Registry { dir: tempfile::tempdir().expect("a directory") }
+        Registry { dir: crew::scratch() }
     }
 
     fn path(&self) -> PathBuf {

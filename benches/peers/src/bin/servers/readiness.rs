@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Lease, Server, ServerBuilder};
+use portlease_peers::crew;
 use portlease_peers::table::Table;
 
 use crate::child::{Bare, late, since_it_listens};
@@ -19,7 +20,7 @@ const DELAY: u64 = 50;
 /// How late each notices. The loops connect, as most do by hand; test-patience is told by the server, which
 /// has to be written for it.
 pub(crate) fn table(rounds: usize) -> Table {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crew::scratch();
     let file = dir.path().join("listens-at");
     let told = |silent| ours(Server::builder(late(DELAY, silent, &file)).env_port("PORT"), &file);
     let times = turns(
@@ -43,7 +44,7 @@ pub(crate) fn table(rounds: usize) -> Table {
 /// The CPU time of the thread that waits, for a server that takes a second.
 pub(crate) fn cpu_table(rounds: usize) -> Table {
     const SECOND: u64 = 1000;
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crew::scratch();
     let file = dir.path().join("listens-at");
     let cpu = |wait: &dyn Fn()| {
         let before = cpu_time();
