@@ -23,7 +23,7 @@ pub struct Picture<'a> {
 
 const SIZE: (u32, u32) = (860, 480);
 
-/// Ours in the first, and thicker. Told apart without colour by their marks' order in the legend.
+/// Ours in the first, and thicker.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(200, 30, 30),
     RGBColor(40, 40, 40),
@@ -57,12 +57,13 @@ impl Picture<'_> {
         let top = values.fold(1.0, |top: f64, &value| top.max(height(value))).ceil();
         let right = self.categories.len().saturating_sub(1) as f64;
         let mut chart = ChartBuilder::on(area)
-            .caption(self.title, ("sans-serif", 17))
+            .caption(self.title, ("sans-serif", 21))
             .margin(12)
             .margin_right(24)
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .build_cartesian_2d(-0.2..right + 0.2, 0.0..top)?;
+            // With a place for the names at the right, where no line crosses them.
+            .build_cartesian_2d(-0.2..right * 1.3, 0.0..top)?;
         let category = |place: &f64| {
             let is_whole = place.fract().abs() < 1e-6 && *place > -0.1;
             let name = self.categories.get(place.round() as usize).filter(|_| is_whole);
@@ -78,7 +79,7 @@ impl Picture<'_> {
             .x_desc(self.across)
             .y_desc(self.upright)
             .light_line_style(TRANSPARENT)
-            .label_style(("sans-serif", 13))
+            .label_style(("sans-serif", 17))
             .draw()?;
         for (index, (name, values)) in self.lines.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
@@ -93,10 +94,10 @@ impl Picture<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE)
             .border_style(RGBColor(200, 200, 200))
-            .label_font(("sans-serif", 13))
+            .label_font(("sans-serif", 17))
             .draw()?;
         area.present()
     }
