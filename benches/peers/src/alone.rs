@@ -36,6 +36,6 @@ pub fn enter() -> bool {
 pub fn note(alone: bool) -> &'static str {
     match alone {
         true => "In a network namespace of its own.",
-        false => "In the network namespace of everybody: no other could be made (`unshare`, `ip`).",
+        false => "In the network namespace that it was started in, with all that others do there.",
     }
 }
