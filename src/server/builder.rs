@@ -230,7 +230,9 @@ impl ServerBuilder {
     ///     command.env("PEER", of.addr().to_string());
     ///     Server::builder(command).env_port("PORT")
     /// };
-    /// let (first, second) = (peer(&right).lease(left), peer(&left).lease(right));
+    /// let (first, second) = (peer(&right), peer(&left));
+    /// let first = first.lease(left).start()?;
+    /// let second = second.lease(right).start()?;
     /// # Ok::<(), portlease::Error>(())
     /// ```
     pub fn lease(mut self, lease: Lease) -> Self {
