@@ -32,6 +32,11 @@ const AT_MOST: Duration = Duration::from_millis(400);
 /// It does not fail: what cannot be looked at is part of the answer. It takes some milliseconds, and at
 /// most about half a second on a machine with thousands of processes, unless that is busy with others.
 ///
+/// # What this does not guarantee
+///
+/// A port on which nothing is seen is bound for a moment, to see whether that is allowed. A server that binds
+/// it in the same moment is refused: do not wait for one by asking this again and again.
+///
 /// # Examples
 ///
 /// ```
