@@ -6,8 +6,8 @@ mod support;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -482,4 +482,68 @@ fn a_socket_outside_of_a_runtime_is_an_error() {
     let error = portlease::bind().unwrap().into_tokio().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("inside a tokio runtime"), "{error}");
+}
+
+/// Polls `future` until it has something to say, which nobody hears: it is dropped then.
+fn drop_when_done<T>(future: impl Future<Output = T>) {
+    struct Tell(mpsc::SyncSender<()>);
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+        }
+    }
+    let (sender, is_done) = mpsc::sync_channel(1);
+    let waker = Waker::from(Arc::new(Tell(sender)));
+    let mut future = pin!(future);
+    assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    is_done.recv_timeout(DEADLINE).unwrap();
+}
+
+#[test]
+fn a_restart_that_is_dropped_when_it_is_done() {
+    let runtime = current_thread();
+    let mut server = runtime.block_on(Server::start(serves())).unwrap();
+    let addr = server.addr();
+    drop_when_done(server.restart());
+    eventually("nobody listens", || std::net::TcpStream::connect(addr).is_err());
+    runtime.block_on(server.restart()).unwrap();
+    assert_eq!((server.addr(), who_answers(addr)), (addr, server.pid()));
+}
+
+/// One that takes half a second to end.
+fn slow_to_end() -> ServerBuilder {
+    let command = shell("trap '' TERM; exec \"$0\" serve");
+    let builder = portlease::Server::builder(command).env_port("PORT");
+    builder.stop_grace(Duration::from_millis(500))
+}
+
+#[test]
+fn a_drop_outside_of_a_runtime_waits_for_a_restart_that_was_dropped() {
+    let mut server = current_thread().block_on(Server::start(slow_to_end())).unwrap();
+    let pid = server.pid();
+    assert!(poll_and_drop(server.restart(), 1).is_none());
+    assert!(lives(pid), "it is not being undone: this tests nothing");
+    drop(server);
+    assert!(!lives(pid));
+}
+
+#[test]
+fn a_group_ends_in_order_while_a_restart_is_undone() {
+    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves())).server(
+        "api",
+        &["db"],
+        |_| Ok(slow_to_end()),
+    );
+    let runtime = current_thread();
+    let mut group = runtime.block_on(Group::start(group)).unwrap();
+    let [db, api] = ["db", "api"].map(|name| group.server(name).unwrap().pid());
+    assert!(poll_and_drop(group.server_mut("api").unwrap().restart(), 1).is_none());
+    let _runtime = runtime.enter();
+    drop(group);
+    assert!(lives(api), "the drop has waited");
+    eventually("all are gone", || {
+        let db_lives = lives(db);
+        assert!(db_lives || !lives(api), "it ended before the one that needs it");
+        !db_lives
+    });
 }

@@ -71,6 +71,12 @@ impl Server {
         self.config.called_off = CalledOff::clone(flag);
     }
 
+    /// Stops it, if it is running; it can be started again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn halt(&mut self) {
+        let _ = self.stop_running(self.config.stop_grace);
+    }
+
     /// Ends it for good.
     pub(crate) fn end(&mut self) -> Result<Stopped> {
         self.config.dir.end();

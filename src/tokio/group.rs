@@ -1,6 +1,6 @@
 //! A group that is awaited.
 
-use super::background::InBackground;
+use super::background::{InBackground, Retire};
 use super::job;
 use super::server::Server;
 use crate::error::Result;
@@ -110,18 +110,31 @@ impl Group {
         for server in self.members.iter_mut() {
             server.settle().await;
         }
-        let group = InBackground::new(self.take());
+        let members = std::mem::take(&mut self.members).filter_map(Server::into_inner);
+        let group = InBackground::new(group::Group::of(members));
         job::run(|_| group.take().map_or_else(|| Ok(Vec::new()), group::Group::stop)).await?
-    }
-
-    /// Those that are at hand, in a group that is not awaited. The others are being ended already.
-    fn take(&mut self) -> group::Group {
-        group::Group::of(std::mem::take(&mut self.members).filter_map(Server::into_inner))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        drop(InBackground::new(self.take()));
+        drop(InBackground::new(Leaving(std::mem::take(&mut self.members))));
+    }
+}
+
+/// The members of a group that is dropped.
+#[derive(Debug)]
+struct Leaving(Members<Server>);
+
+impl Retire for Leaving {
+    fn retire(&mut self) -> bool {
+        self.0.iter_mut().fold(false, |any, server| any | server.retire())
+    }
+}
+
+impl Drop for Leaving {
+    /// Those whose restart is being undone are waited for first: whom they need goes after them.
+    fn drop(&mut self) {
+        drop(group::Group::of(std::mem::take(&mut self.0).filter_map(Server::into_inner)));
     }
 }

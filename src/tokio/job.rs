@@ -1,8 +1,9 @@
 //! Work on a thread of its own, awaited.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use ::tokio::sync::oneshot;
 
@@ -14,6 +15,9 @@ use crate::server::CalledOff;
 pub(super) struct Job<T> {
     outcome: oneshot::Receiver<thread::Result<T>>,
     called_off: CalledOff,
+    thread: JoinHandle<()>,
+    /// A forked child has no such thread to wait for.
+    started_by: u32,
 }
 
 impl<T: Send + 'static> Job<T> {
@@ -30,7 +34,7 @@ impl<T: Send + 'static> Job<T> {
         };
         let spawned = thread::Builder::new().name("portlease-async".to_owned()).spawn(run);
         spawned
-            .map(|_| Job { outcome, called_off })
+            .map(|thread| Job { outcome, called_off, thread, started_by: process::id() })
             .map_err(|error| Error::io(ErrorKind::Io, "start a thread for what is awaited", error))
     }
 
@@ -48,6 +52,16 @@ impl<T: Send + 'static> Job<T> {
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => Err(Error::new(ErrorKind::Io, "what is awaited ended without a result")), // cannot be
         }
+    }
+
+    /// Calls the work off, and waits for its end on this thread. `None`: it panicked.
+    pub(super) fn wait(mut self) -> Option<T> {
+        if self.started_by != process::id() {
+            return None;
+        }
+        self.called_off.store(true, Ordering::Relaxed);
+        let _ = self.thread.join(); // by then, the outcome is there
+        self.outcome.try_recv().ok()?.ok()
     }
 }
 

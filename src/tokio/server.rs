@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::tokio::runtime::Handle;
+
 use super::background::InBackground;
 use super::job::{self, Job};
 use crate::error::{Error, ErrorKind, Result};
@@ -51,8 +53,8 @@ pub struct Server {
 #[derive(Debug)]
 enum State {
     Here(InBackground<crate::Server>),
-    /// It is being restarted; by nobody's order, if that was dropped.
-    Away(Job<Restarted>),
+    /// It is being restarted, or that was dropped, and is being undone.
+    Away(Job<Option<Restarted>>),
     /// A thread that should have had it could not be started.
     Gone,
 }
@@ -267,11 +269,12 @@ impl Server {
                 server.called_off_by(called_off);
                 server.restart()
             }));
-            (server, restarted)
+            Some((server, restarted))
         })?);
-        let State::Away(job) = &mut self.state else { return Err(gone()) };
-        let (server, restarted) = job.end().await?;
-        self.state = State::Here(server);
+        let undo = Undo(&mut self.state);
+        let State::Away(job) = &mut *undo.0 else { return Err(gone()) };
+        let (server, restarted) = job.end().await?.ok_or_else(gone)?;
+        *undo.0 = State::Here(server);
         restarted.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -294,7 +297,8 @@ impl Server {
     /// Waits until a restart that was dropped is undone.
     pub(super) async fn settle(&mut self) {
         if let State::Away(job) = &mut self.state {
-            self.state = job.end().await.map_or(State::Gone, |(server, _)| State::Here(server));
+            let server = job.end().await.ok().flatten();
+            self.state = server.map_or(State::Gone, |(server, _)| State::Here(server));
         }
     }
 
@@ -305,9 +309,23 @@ impl Server {
         }
     }
 
-    /// The server itself, unless it is being ended already.
+    /// The server itself. Waits on this thread until a restart that was dropped is undone.
     pub(super) fn into_inner(mut self) -> Option<crate::Server> {
-        self.take().and_then(InBackground::take)
+        let server = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Here(server) => Some(server),
+            State::Away(job) => job.wait().flatten().map(|(server, _)| server),
+            State::Gone => None,
+        };
+        server.and_then(InBackground::take)
+    }
+
+    /// As [`Retire::retire`].
+    pub(super) fn retire(&mut self) -> bool {
+        match &mut self.state {
+            State::Here(server) => server.get_mut().is_some_and(crate::Server::retire),
+            State::Away(_) => true,
+            State::Gone => false,
+        }
     }
 
     fn here(&self) -> Result<&crate::Server> {
@@ -322,6 +340,37 @@ impl Server {
             State::Here(server) => server.get_mut().ok_or_else(gone),
             State::Away(_) | State::Gone => Err(gone()),
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Inside a runtime, the thread that undoes the restart ends the server too.
+        let is_away = matches!(self.state, State::Away(_));
+        if is_away && Handle::try_current().is_err() {
+            if let State::Away(job) = std::mem::replace(&mut self.state, State::Gone) {
+                drop(job.wait());
+            }
+        }
+    }
+}
+
+/// Undoes a restart that is dropped before its end was seen; it may have come all the same, and with it a
+/// server that runs.
+struct Undo<'a>(&'a mut State);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !matches!(self.0, State::Away(_)) {
+            return;
+        }
+        let State::Away(job) = std::mem::replace(self.0, State::Gone) else { return };
+        let undone = Job::start(move |_| {
+            let (mut server, restarted) = job.wait().flatten()?;
+            server.get_mut().into_iter().for_each(crate::Server::halt);
+            Some((server, restarted))
+        });
+        *self.0 = undone.map_or(State::Gone, State::Away);
     }
 }
 
