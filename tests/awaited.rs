@@ -15,7 +15,7 @@ use portlease::tokio::{Group, Lines, Server};
 use portlease::{Bound, ErrorKind, Lease, Ready, ServerBuilder};
 use support::alone::{children, descriptors, in_own_process, threads};
 use support::{
-    DEADLINE, MARK, OwnRegistry, child_command, eventually, lives, processes_with, shell,
+    DEADLINE, MARK, OwnRegistry, bounded, child_command, eventually, lives, processes_with, shell,
     unique_mark, who_answers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -545,5 +545,25 @@ fn a_group_ends_in_order_while_a_restart_is_undone() {
         let db_lives = lives(db);
         assert!(db_lives || !lives(api), "it ended before the one that needs it");
         !db_lives
+    });
+}
+
+/// Of a task that has lines itself, and is held by nothing but its waker.
+#[test]
+fn a_waker_that_is_dropped_with_lines_of_its_own() {
+    struct Task(#[allow(dead_code)] std::sync::Mutex<Lines>);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let runtime = current_thread();
+    let builder = portlease::Server::builder(shell("exec sleep 1000")).no_port();
+    let server = runtime.block_on(Server::start(builder)).unwrap();
+    let (mut lines, others) = (server.follow(), [server.follow(), server.follow()]);
+    bounded(move || {
+        for other in others {
+            let waker = Waker::from(Arc::new(Task(other.into())));
+            assert!(pin!(lines.next()).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(lines);
     });
 }

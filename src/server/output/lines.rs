@@ -82,7 +82,8 @@ impl Stream for Lines {
 impl Drop for Lines {
     fn drop(&mut self) {
         if let Some(output) = &self.output {
-            output.state().followers.remove(&self.number);
+            // Not dropped under the lock; see `poll_line`.
+            let _waker = output.state().followers.remove(&self.number);
         }
     }
 }
@@ -98,7 +99,10 @@ impl Output {
             Some(line) => Poll::Ready(Some(line.clone())),
             None if state.open == 0 => Poll::Ready(None),
             None => {
-                state.followers.insert(follower, task.waker().clone());
+                let before = state.followers.insert(follower, task.waker().clone());
+                // It may be the last that holds its task, which may have other `Lines` of this output.
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
         }
