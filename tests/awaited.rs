@@ -567,3 +567,16 @@ fn a_waker_that_is_dropped_with_lines_of_its_own() {
         drop(lines);
     });
 }
+
+#[test]
+fn a_wait_is_as_short_as_was_asked_for() {
+    let runtime = current_thread();
+    let mut server = runtime.block_on(Server::start(serves())).unwrap();
+    let mut wait = || {
+        let start = std::time::Instant::now();
+        assert_eq!(runtime.block_on(server.wait(Duration::from_millis(1))).unwrap(), None);
+        start.elapsed()
+    };
+    // On a busy machine, some take longer.
+    eventually("a short wait is short", || wait() < Duration::from_millis(30));
+}

@@ -380,9 +380,10 @@ fn wait_for_exit(pid: u32, at_most: Duration, called_off: &AtomicBool) {
     let start = Instant::now();
     while !called_off.load(Ordering::Relaxed) {
         let slice_start = Instant::now();
-        sys::wait_for_exit(&[pid], SLICE);
+        let left = at_most.saturating_sub(start.elapsed());
+        sys::wait_for_exit(&[pid], left.min(SLICE));
         // If it was shorter, there is something to be seen.
-        if slice_start.elapsed() < SLICE || start.elapsed() >= at_most {
+        if slice_start.elapsed() < SLICE || left <= SLICE {
             break;
         }
     }
