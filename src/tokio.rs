@@ -34,6 +34,10 @@
 //! A server that is started again when it dies ([`supervise`](crate::ServerBuilder::supervise)) has no
 //! form that is awaited.
 //!
+//! A program that is to end with the thread that started it (`PR_SET_PDEATHSIG`, as `bwrap --die-with-parent`
+//! and `setpriv --pdeathsig` set it) is ended as soon as it is ready: that thread is gone by then. Closures of
+//! a builder are called on such a thread too, outside of any runtime.
+//!
 //! [Dropping](Server#dropping) a server does not wait until it is gone. [`stop`](Server::stop) does.
 
 mod background;

@@ -21,8 +21,8 @@ use crate::sys::{self, Signal};
 ///
 /// Outside of a runtime, dropping it waits until the server is gone, as without tokio. Inside, a thread of
 /// its own does that, and the runtime's goes on at once; the port is freed once all of the server is gone.
-/// If the process ends before, the watchdog takes over: it asks the server to end once more, gives it what
-/// is left of the grace, and kills it. A test that has to know awaits [`stop`](Server::stop).
+/// If the process ends before, the watchdog takes over: it asks the server to end once more, gives it all of
+/// the grace anew (at most 5 s), and kills it. A test that has to know awaits [`stop`](Server::stop).
 ///
 /// # Examples
 ///
@@ -107,7 +107,8 @@ impl Server {
     }
 
     /// As [`portlease::Server::port`](crate::Server::port). This and the next ones answer as for a server
-    /// that is not running while a restart that was dropped is being undone.
+    /// that is not running while a restart that was dropped is being undone, and until it is restarted; its
+    /// name and its URL are empty then.
     pub fn port(&self) -> u16 {
         self.here().map_or(0, crate::Server::port)
     }
