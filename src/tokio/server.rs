@@ -320,7 +320,7 @@ impl Server {
         server.and_then(InBackground::take)
     }
 
-    /// As [`Retire::retire`].
+    /// As [`crate::Server::retire`]; there is something to wait for also while a restart is being undone.
     pub(super) fn retire(&mut self) -> bool {
         match &mut self.state {
             State::Here(server) => server.get_mut().is_some_and(crate::Server::retire),
