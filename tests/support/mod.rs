@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portlease::{Lease, LeaseBuilder, Registry};
+use socket2::SockRef;
 use tempfile::TempDir;
 
 /// For what has to happen: fails the test instead of hanging it.
@@ -72,6 +73,9 @@ pub(crate) fn get(at: impl ToSocketAddrs, path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    // Reset, or the server's end is in TIME_WAIT for a minute, and no other test can have its port: there
+    // are not that many.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.strip_prefix("HTTP/1.").and_then(|head| head.split(' ').nth(1));
     assert_eq!(status, Some("200"), "{answer:?}");
