@@ -224,17 +224,18 @@ fn one_that_ends_at_once<S: Twin>() {
     ended("kill -TERM $$", &["(signal: 15 (SIGTERM))"]);
 }
 
+/// Not at SIGHUP, which all ignore that were started by `nohup`.
 fn one_that_ends_later<S: Twin>() {
     for (script, status) in [
-        ("trap 'exit 0' HUP; \"$0\" serve & while :; do wait; done", "exit status: 0"),
-        ("trap 'exit 1' HUP; \"$0\" serve & while :; do wait; done", "exit status: 1"),
-        ("exec \"$0\" serve", "signal: 1 (SIGHUP)"),
+        ("trap 'exit 0' USR1; \"$0\" serve & while :; do wait; done", "exit status: 0"),
+        ("trap 'exit 1' USR1; \"$0\" serve & while :; do wait; done", "exit status: 1"),
+        ("exec \"$0\" serve", "signal: 10 (SIGUSR1)"),
     ] {
         let stopped = serves::<S>(
             || shell(script),
             End::Asked,
             move |server| {
-                server.signal(Signal::Hangup).unwrap();
+                server.signal(Signal::User1).unwrap();
                 assert_eq!(server.wait(DEADLINE).unwrap().unwrap().to_string(), status);
             },
         );

@@ -419,10 +419,10 @@ fn the_standard_input_is_empty_or_a_pipe<S: Twin>() {
 }
 
 fn signals_and_the_end_of_the_server_itself<S: Twin>() {
-    let script = "trap 'echo hup' HUP; \"$0\" serve & while :; do wait $!; done";
+    let script = "trap 'echo caught' USR1; \"$0\" serve & while :; do wait $!; done";
     let mut server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
-    server.signal(Signal::Hangup).unwrap();
-    server.wait_for_line("hup", DEADLINE).unwrap();
+    server.signal(Signal::User1).unwrap();
+    server.wait_for_line("caught", DEADLINE).unwrap();
     assert_eq!(server.try_wait().unwrap(), None);
     assert_eq!(server.wait(Duration::from_millis(20)).unwrap(), None);
     server.signal(Signal::Kill).unwrap();
