@@ -209,8 +209,10 @@ fn processes_that_come_and_go_are_no_obstacle() {
             let found = diagnose(block.first);
             assert_eq!(found.cause(), Cause::Listening, "{found}");
             assert_eq!(found.sockets().len(), 1, "{found}");
-            assert!(pids(&found.sockets()[0]).contains(&process::id()), "{found}");
-            assert!(!found.to_string().is_empty());
+            let text = found.to_string();
+            // On a busy machine there may be no time for all of them; it is said then.
+            let is_seen = pids(&found.sockets()[0]).contains(&process::id());
+            assert!(is_seen || text.contains("there was no time to see who"), "{text}");
             looks += 1;
         }
         done.store(true, Ordering::Relaxed);
