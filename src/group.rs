@@ -126,8 +126,8 @@ impl<'a> GroupBuilder<'a> {
     ///
     /// If a closure panics, all are stopped as well, and the panic goes on here.
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), before any is started: two have the same name, or one needs another
-    /// that was not added before it.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), before any is started: two have the
+    /// same name, or one needs another that was not added before it.
     pub fn start(self) -> Result<Group> {
         let asked = self.members.iter().map(|member| (member.name.as_str(), &*member.needs));
         let plan = Plan::of(&asked.collect::<Vec<_>>())?;
@@ -183,7 +183,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped), as [`Server::stop`], of all that would not go. The others are stopped.
+    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped), as [`Server::stop`], of all that would
+    /// not go. The others are stopped.
     pub fn stop(mut self) -> Result<Vec<Stopped>> {
         let mut all = BTreeMap::new();
         let mut failed: Option<Error> = None;

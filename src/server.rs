@@ -319,8 +319,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io): it has ended, and its status is unknown, because this process ignores
-    /// `SIGCHLD` or somebody else reaped it. [`ErrorKind::Exited`](crate::ErrorKind::Exited): its last restart failed.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io): it has ended, and its status is unknown, because this
+    /// process ignores `SIGCHLD` or somebody else reaped it.
+    /// [`ErrorKind::Exited`](crate::ErrorKind::Exited): its last restart failed.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.wait(Duration::ZERO)
     }
@@ -361,8 +362,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped): some processes are still there 5 s after `SIGKILL`. The message
-    /// names them. The port stays leased until they are gone, by the watchdog; where there is none,
+    /// [`ErrorKind::NotStopped`](crate::ErrorKind::NotStopped): some processes are still there 5 s after
+    /// `SIGKILL`. The message names them. The port stays leased until they are gone, by the watchdog; where there is none,
     /// until this process ends.
     pub fn stop(mut self) -> Result<Stopped> {
         self.end()
