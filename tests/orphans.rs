@@ -9,7 +9,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use portlease::{Server, orphans, reap};
 use support::alone::in_own_pid_namespace;
@@ -118,14 +117,15 @@ fn a_stranger_who_gets_the_pid_of_ours_is_left_alone() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (asked, go) = (dir.path().join("asked"), dir.path().join("go"));
+    // The server may be ready, and asked to end, before the shell has gone on to the next command.
     let script = "trap ': >\"$ASKED\"; until [ -e \"$GO\" ]; do sleep 0.01; done
-                        kill -s KILL $server; exit' TERM
+                        kill -s KILL $!; exit' TERM
                   setsid \"$0\" sleep & echo WORKER=$!
-                  (trap '' TERM; exec \"$0\" serve) & server=$!
+                  (trap '' TERM; exec \"$0\" serve) &
                   wait";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(child_path()).env("ASKED", &asked).env("GO", &go);
-    let builder = Server::builder(command).env_port("PORT").stop_grace(Duration::MAX);
+    let builder = Server::builder(command).env_port("PORT").stop_grace(10 * support::DEADLINE);
     let server = builder.start().unwrap();
     let line = server.wait_for_line("WORKER=", support::DEADLINE).unwrap();
     let worker: u32 = line.text().strip_prefix("WORKER=").unwrap().parse().unwrap();
