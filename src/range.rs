@@ -115,6 +115,30 @@ impl PortSet {
         None
     }
 
+    /// Neighbouring ports, `size` at a time, beginning with those of which one is the port that `seed`
+    /// determines.
+    pub(crate) fn parts(&self, size: u32, seed: u64) -> impl Iterator<Item = PortSet> + '_ {
+        let count = self.len().div_ceil(size);
+        let first = seed.rotate_left(16) as u32 % self.len().max(1) / size;
+        (0..count).map(move |step| self.part((first + step) % count * size, size))
+    }
+
+    /// At most `size` ports, from the one at `index`.
+    fn part(&self, index: u32, size: u32) -> PortSet {
+        let mut spans = Vec::new();
+        let mut at = 0;
+        for span in &self.spans {
+            let end = at + span_len(span);
+            let (from, to) = (index.max(at), (index + size).min(end));
+            if from < to {
+                let port = |index| span.start() + (index - at) as u16; // one of the span
+                spans.push(port(from)..=port(to - 1));
+            }
+            at = end;
+        }
+        PortSet { spans }
+    }
+
     /// Every port once, in an order that `seed` determines.
     ///
     /// Processes that start at the same place would queue behind each other for the same ports
@@ -251,6 +275,24 @@ mod tests {
             }
         }
         assert_eq!(PortSet { spans: Vec::new() }.shuffled(3).count(), 0);
+    }
+
+    #[test]
+    fn parts_are_the_whole_beginning_anywhere() {
+        let mut first = std::collections::BTreeSet::new();
+        for seed in 0..1000_u64 {
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let whole = set("10-19,30,40-49");
+            let parts: Vec<_> = whole.parts(4, seed).collect();
+            assert!(parts.iter().all(|part| (1..=4).contains(&part.len())), "{parts:?}");
+            let mut ports: Vec<u16> = parts.iter().flat_map(|part| part.shuffled(seed)).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, whole.spans.iter().cloned().flatten().collect::<Vec<_>>());
+            first.insert(parts[0].to_string());
+        }
+        let all = ["10-13", "14-17", "18-40", "41-44", "45-48", "49"].map(str::to_owned);
+        assert_eq!(first, all.into());
+        assert_eq!(PortSet { spans: Vec::new() }.parts(4, 7).count(), 0);
     }
 
     fn check_blocks(text: &str, size: u16, seed: u64, expected: &[u16]) {

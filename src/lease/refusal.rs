@@ -99,11 +99,9 @@ impl Tally {
 
 fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)> {
     let mut by_process: HashMap<_, (usize, Holder)> = HashMap::new();
-    for holder in registry.list().unwrap_or_default() {
-        if ports.contains(holder.port()) {
-            let process = (holder.pid(), holder.process_start());
-            by_process.entry(process).or_insert((0, holder)).0 += 1;
-        }
+    for holder in registry.holders(|port| ports.contains(port)).unwrap_or_default() {
+        let process = (holder.pid(), holder.process_start());
+        by_process.entry(process).or_insert((0, holder)).0 += 1;
     }
     let mut holders: Vec<_> = by_process.into_values().collect();
     holders.sort_by_key(|(count, holder)| (usize::MAX - count, holder.port()));

@@ -78,10 +78,10 @@ impl Slot {
     }
 
     fn unlock_once(&mut self) -> io::Result<()> {
-        if mem::take(&mut self.locked_by) == process::id() {
-            lock::unlock(&self.file)
-        } else {
-            Ok(())
+        match mem::take(&mut self.locked_by) {
+            0 => Ok(()),
+            pid if pid == process::id() => lock::unlock(&self.file),
+            _ => Ok(()),
         }
     }
 

@@ -36,7 +36,8 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 pub(crate) use adopt::{Refused, adopt_listener};
 pub(crate) use inherit::{Given, Heirloom};
 pub(crate) use linux::{
-    adopts_orphans, ephemeral_ports, net_namespace, net_namespace_cookie, reserved_ports,
+    adopts_orphans, ephemeral_ports, is_nameless, net_namespace, net_namespace_cookie,
+    reserved_ports,
 };
 pub(crate) use owners::{Owners, owners, process_age, process_service, user_name};
 pub(crate) use pidfd::{signal_exactly, wait_for_exit};
