@@ -207,6 +207,9 @@ fn a_forked_pair() {
     let has_it =
         |it: &Gone| support::program_of(it.0.id()).is_some_and(|it| it.ends_with("test-child"));
     eventually("both are the program", || has_it(&one) && has_it(&two));
+    eventually("no child of another test has a copy", || {
+        portlease::diagnose(port).sockets()[0].owners().len() == 2
+    });
     let (first, second) = (one.0.id().min(two.0.id()), one.0.id().max(two.0.id()));
     check("forked-pair", &own, port, &varying(port, first).number(second, "PID2"));
 }

@@ -87,6 +87,18 @@ pub(crate) fn who_answers(at: impl ToSocketAddrs) -> u32 {
     get(at, "/").parse().unwrap()
 }
 
+/// Whether a text names this process as who listens on `addr`; a child of another test, which has copies
+/// of all sockets until its exec, may be named beside it.
+pub(crate) fn says_that_we_listen(text: &str, addr: &str) -> bool {
+    let (who, one, many) = (
+        format!(" {} (", process::id()),
+        format!(" listens on {addr}"),
+        format!(" listen on {addr}"),
+    );
+    let says = |line: &str| line.ends_with(&one) || line.ends_with(&many);
+    text.lines().any(|line| line.contains(&who) && says(line))
+}
+
 /// A child of the test, whose lines are read, and which is gone when this is dropped.
 pub(crate) struct TestChild {
     child: Child,
