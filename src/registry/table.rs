@@ -169,6 +169,8 @@ fn now() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::mem;
+
     use super::*;
 
     fn temp_table() -> (tempfile::TempDir, Table) {
@@ -179,7 +181,9 @@ mod tests {
 
     fn of(table: &Table, port: u16) -> Use {
         let alone = table.marks((port, port)).of(port);
-        assert_eq!(table.marks((port.saturating_sub(9), u16::MAX)).of(port), alone);
+        let with_others = table.marks((port.saturating_sub(9), u16::MAX)).of(port);
+        let is_same = mem::discriminant(&alone) == mem::discriminant(&with_others);
+        assert!(is_same, "{alone:?}, {with_others:?}"); // which may rest a millisecond longer
         alone
     }
 
