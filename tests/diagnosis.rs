@@ -256,8 +256,10 @@ fn a_client_alone() {
     let own = OwnRegistry::new();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
-    let mut client = TestChild::spawn(child_command(&["client", &address.to_string()]));
-    let port = client.line().unwrap().parse().unwrap();
+    let port = some_port(&own);
+    let role = ["client", &port.to_string(), &address.to_string()];
+    let mut client = TestChild::spawn(child_command(&role));
+    client.line().expect("it is not connected");
     check("client", &own, port, &varying(port, client.id()).number(address.port(), "PORT2"));
     client.finish();
 }

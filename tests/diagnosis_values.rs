@@ -65,8 +65,12 @@ fn a_listener_a_client_an_end_and_a_silent_socket_are_told_apart() {
     assert_eq!(owner.role(), &Role::Ourselves);
     assert!(owner.started().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
 
-    let client = TcpStream::connect(localhost(port)).unwrap();
-    let (server, from) = listener.accept().unwrap();
+    // Of a port of the kernel's choice, others may be in TIME_WAIT, with somebody else.
+    let from = localhost(block.first + 2);
+    let client = bind(from, false).unwrap();
+    client.connect(&localhost(port).into()).unwrap();
+    let client = TcpStream::from(client);
+    let (server, _) = listener.accept().unwrap();
     let found = diagnose(port);
     let expected = [
         (SocketState::Listening, localhost(port), None),
@@ -92,9 +96,10 @@ fn a_listener_a_client_an_end_and_a_silent_socket_are_told_apart() {
 fn a_client_is_not_who_has_the_port() {
     let block = Allotment::new();
     let listener = TcpListener::bind(localhost(block.first)).unwrap();
-    let mut client =
-        TestChild::spawn(child_command(&["client", &localhost(block.first).to_string()]));
-    let own_port: u16 = client.line().unwrap().parse().unwrap();
+    let own_port = block.first + 1;
+    let role = ["client", &own_port.to_string(), &localhost(block.first).to_string()];
+    let mut client = TestChild::spawn(child_command(&role));
+    client.line().expect("it is not connected");
     let found = diagnose(block.first);
     assert!(!found.sockets().iter().any(|socket| pids(socket).contains(&client.id())));
     let found = diagnose(own_port);

@@ -78,9 +78,9 @@ fn main() {
             say("bound");
             io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
-        ["client", address] => {
-            let stream = TcpStream::connect(address).unwrap();
-            say(stream.local_addr().unwrap().port());
+        ["client", from, address] => {
+            let _stream = client(from.parse().unwrap(), address.parse().unwrap());
+            say("connected");
             io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
         ["diagnose", port] => {
@@ -386,6 +386,14 @@ fn serve_on(address: SocketAddr, how: &str) -> ! {
             process::exit(1);
         }
     }
+}
+
+/// A connection from a port that the test chose: the kernel's choice may have others at once, to elsewhere.
+fn client(from: u16, address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, from)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket
 }
 
 /// The same server on the first port from this one on that it gets, as those of web developers do it.
