@@ -75,11 +75,6 @@ fn in_time(look: &mut dyn FnMut() -> Option<Output>) -> Option<String> {
     text
 }
 
-/// One that nobody has, and no other test takes.
-fn some_port(own: &OwnRegistry) -> u16 {
-    own.request().lease().unwrap().port()
-}
-
 fn varying(port: u16, pid: u32) -> Varying {
     Varying::new().number(port, "PORT").number(pid, "PID")
 }
@@ -114,7 +109,7 @@ fn foreign(mut command: Command, port: u16) -> TestChild {
 #[test]
 fn nothing_at_all() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     check("nothing", &own, port, &Varying::new().number(port, "PORT"));
 }
 
@@ -155,7 +150,7 @@ fn a_lease_of_who_looks() {
 #[test]
 fn a_listener_in_python() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let arguments = ["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"];
     let python = foreign(real::command("python3", &arguments), port);
     check("python", &own, port, &varying(port, python.id()).program("python3"));
@@ -165,7 +160,7 @@ fn a_listener_in_python() {
 #[test]
 fn a_listener_in_node() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let dir = real::dir_with(&[("server.js", real::SERVER_JS)]);
     let mut command = real::command("node", &["server.js"]);
     command.current_dir(dir.path()).env("PORT", port.to_string());
@@ -179,7 +174,7 @@ fn a_listener_in_node() {
 #[test]
 fn nginx_and_its_workers() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let dir = real::dir_with(&[]);
     let nginx = foreign(real::nginx_command(port, dir.path(), "off"), port);
     let workers = || support::children_of(nginx.id());
@@ -197,7 +192,7 @@ fn nginx_and_its_workers() {
 fn a_listener_of_another_user() {
     let Some(other) = SomebodyElse::new() else { return };
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let server = foreign(other.child_command(&["serve", &port.to_string()]), port);
     check("another-user", &own, port, &varying(port, server.id()));
     server.kill();
@@ -206,7 +201,7 @@ fn a_listener_of_another_user() {
 #[test]
 fn a_forked_pair() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let server = || {
         let mut command = child_command(&["serve-inherited"]);
@@ -228,7 +223,7 @@ fn a_forked_pair() {
 #[test]
 fn two_listeners_that_share_a_port() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let address = format!("127.0.0.1:{port}");
     let mut servers: Vec<_> = (0..2)
         .map(|_| {
@@ -245,7 +240,7 @@ fn two_listeners_that_share_a_port() {
 #[test]
 fn a_listener_with_clients() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let server = foreign(child_command(&["serve", &port.to_string()]), port);
     let _clients: Vec<_> = (0..3).map(|_| support::connect((Ipv4Addr::LOCALHOST, port))).collect();
     check("listener-with-clients", &own, port, &varying(port, server.id()));
@@ -256,7 +251,7 @@ fn a_client_alone() {
     let own = OwnRegistry::new();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
-    let port = some_port(&own);
+    let port = own.port();
     let role = ["client", &port.to_string(), &address.to_string()];
     let mut client = TestChild::spawn(child_command(&role));
     client.line().expect("it is not connected");
@@ -277,7 +272,7 @@ fn time_wait(port: u16) {
 #[test]
 fn time_wait_alone() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     time_wait(port);
     check("time-wait", &own, port, &Varying::new().number(port, "PORT"));
 }
@@ -285,7 +280,7 @@ fn time_wait_alone() {
 #[test]
 fn a_silent_socket() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let address = format!("0.0.0.0:{port}");
     let mut silent = TestChild::spawn(child_command(&["bind", &address, "exclusive"]));
     silent.line().expect("it has bound it");
@@ -296,7 +291,7 @@ fn a_silent_socket() {
 #[test]
 fn a_udp_server() {
     let own = OwnRegistry::new();
-    let port = own.request().udp().lease().unwrap().port();
+    let port = own.port();
     let server = TestChild::spawn(child_command(&["datagrams", &port.to_string()]));
     wait_for_socket(&["udp"], "07", port);
     check("udp", &own, port, &varying(port, server.id()));
@@ -339,7 +334,7 @@ impl Drop for Orphan {
 #[test]
 fn a_container_s_proxy() {
     let own = OwnRegistry::new();
-    let port = some_port(&own);
+    let port = own.port();
     let dir = tempfile::tempdir().unwrap();
     let proxy = dir.path().join("docker-proxy");
     support::copy(&support::child_path(), &proxy);

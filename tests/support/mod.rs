@@ -209,6 +209,12 @@ impl OwnRegistry {
         Lease::builder().registry(&self.registry).range(ports.first..=ports.last)
     }
 
+    /// A port of it that nobody has had: of a lease that was dropped, a child of another test may have a
+    /// copy until its exec.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.get_or_init(Allotment::new).first
+    }
+
     /// Makes this the default registry of a child.
     pub(crate) fn lend_to(&self, command: &mut Command) {
         let ports = self.ports.get_or_init(Allotment::new);
