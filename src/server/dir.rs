@@ -72,6 +72,8 @@ impl Dir {
         let file = self.path().join(name);
         let written = match file.parent() {
             _ if self.state().is_over => Err(io::Error::other("its server is gone")),
+            // What is made here all the same, nobody would remove.
+            _ if !self.state().is_made => return file,
             Some(parent) if self.has_inside(name) => {
                 fs::create_dir_all(parent).and_then(|()| fs::write(&file, contents))
             }
@@ -218,6 +220,18 @@ mod tests {
             assert_eq!(dir.name().parent(), Some(Path::new(expected)), "{temp:?}");
         }
         assert!(Dir::within(Path::new("a")).name().is_absolute());
+    }
+
+    /// With its parents, which are nobody's to make, and for all to read.
+    #[test]
+    fn where_it_cannot_be_made_no_file_makes_it() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let missing = temp.path().join("missing");
+        let dir = Dir::within(&missing);
+        dir.write(Path::new("etc/a.conf"), b"a");
+        assert!(!missing.exists());
+        let error = dir.problem().expect_err("a problem");
+        assert!(error.to_string().starts_with("failed to create the server's"), "{error}");
     }
 
     #[test]
