@@ -138,7 +138,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PortTaken`]: somebody listens there already. [`ErrorKind::Io`]: anything else.
+    /// [`ErrorKind::PortTaken`]: somebody listens there already. [`ErrorKind::OutOfDescriptors`].
+    /// [`ErrorKind::Io`]: anything else.
     ///
     /// # Examples
     ///
@@ -157,7 +158,7 @@ impl Lease {
     /// # Errors
     ///
     /// [`ErrorKind::PortTaken`]: another UDP socket is bound there; ask for the lease with `.udp()`.
-    /// [`ErrorKind::Io`]: anything else.
+    /// [`ErrorKind::OutOfDescriptors`]. [`ErrorKind::Io`]: anything else.
     pub fn bind_udp(&self) -> Result<UdpSocket> {
         UdpSocket::bind(self.addr()).map_err(|error| self.bind_error("bind UDP", error))
     }

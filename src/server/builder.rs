@@ -323,7 +323,9 @@ impl ServerBuilder {
     ///   server's clients would connect; the message names it. A port that this builder leased itself is
     ///   given up for another one first, three times.
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io): its output cannot be copied to the directory that
-    ///   `PORTLEASE_LOG_DIR` names.
+    ///   `PORTLEASE_LOG_DIR` names; the directory or a file of [`Ports`](crate::Ports) cannot be made;
+    ///   or another system call failed that a start needs.
+    /// - [`ErrorKind::OutOfDescriptors`](crate::ErrorKind::OutOfDescriptors).
     /// - What taking a lease can fail with.
     ///
     /// After an error, nothing of the server is left, unless the message says what would not go.

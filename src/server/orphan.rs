@@ -71,7 +71,8 @@ impl fmt::Display for Orphan {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Io`]: there is no `/proc` of this process's pid namespace.
+/// - [`ErrorKind::Io`]: there is no `/proc` of this process's pid namespace.
+/// - [`ErrorKind::OutOfDescriptors`].
 ///
 /// # Examples
 ///
