@@ -1,6 +1,8 @@
 //! The program that the tests start as another process. Its first argument says what it is to be;
 //! what it has to say, it prints, a line at a time.
 
+mod actor;
+mod dice;
 mod twin;
 
 use std::env;
@@ -8,6 +10,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 use std::path::Path;
@@ -192,12 +195,25 @@ fn main() {
             let status = Command::new(own_path()).args(role).status().unwrap();
             process::exit(status.code().unwrap_or(1));
         }
+        ["act", dir, first, last, seed, steps, patience] => actor::act(
+            actor::Place { dir: Path::new(dir), ports: ports(first, last) },
+            seed.parse().unwrap(),
+            steps.parse().unwrap(),
+            Duration::from_secs(patience.parse().unwrap()),
+        ),
+        ["rehearse", what, dir, first, last] => {
+            actor::rehearse(what, actor::Place { dir: Path::new(dir), ports: ports(first, last) });
+        }
         ["supervise-without-descriptors"] => supervise_without_descriptors(),
         ["full-namespace", dir, first, last] => {
             in_a_full_namespace(dir, first.parse().unwrap(), last.parse().unwrap());
         }
         ref other => panic!("no such role: {other:?}"),
     }
+}
+
+fn ports(first: &str, last: &str) -> RangeInclusive<u16> {
+    first.parse().unwrap()..=last.parse().unwrap()
 }
 
 /// The roles that there are with servers of either form.

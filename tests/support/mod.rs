@@ -1,9 +1,10 @@
 //! What the tests share: the child program, registries of their own, and namespaces; beside these,
-//! tests that are alone (`alone`), servers as people run them (`real`), texts that are kept
+//! tests that are alone (`alone`), chance (`dice`), servers as people run them (`real`), texts that are kept
 //! (`snapshot`), and servers in their two forms (`twin`).
 #![allow(dead_code)] // each test binary uses its part
 
 pub(crate) mod alone;
+pub(crate) mod dice;
 pub(crate) mod real;
 pub(crate) mod snapshot;
 pub(crate) mod twin;

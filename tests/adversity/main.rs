@@ -1,0 +1,99 @@
+//! The adversity campaign: processes that lease ports and start servers by chance, while they are killed and
+//! stopped, the registry's directory is damaged or full, descriptors are short, clocks differ, and system calls
+//! fail. Who has a port is asked of the kernel and of other processes all along:
+//!
+//! - A port never has two holders, whatever happens.
+//! - A lease is never lost while its holder lives, nor a server's port before the server is gone.
+//! - No process, lock, socket, descriptor, thread or directory is left.
+//! - Every error is of a kind that is documented for what failed; and where nothing is amiss but that
+//!   ports are scarce, of one that says this.
+//!
+//! By default it takes some seconds. For longer, with all that was done in a table (and the examples built
+//! before, as `cargo test` does):
+//!
+//! ```sh
+//! PORTLEASE_TEST_SECONDS=600 cargo test --all-features --test adversity -- --nocapture
+//! ```
+//!
+//! `PORTLEASE_TEST_SEED` has the same programs and the same trouble again, though not the same timing. All of
+//! it happens in namespaces of its own: of pids, so that nobody who is left can hide; of mounts; and of ports.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kinds;
+mod lot;
+mod plot;
+mod seat;
+mod sweep;
+mod talk;
+mod tally;
+mod trouble;
+mod world;
+
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::thread;
+use std::time::Duration;
+
+use support::alone::in_own_small_world;
+use support::dice::Dice;
+use sweep::sweep;
+use tally::Tally;
+use world::{Tools, World};
+
+/// How long to go on, if it was said.
+fn seconds() -> Option<u64> {
+    env::var("PORTLEASE_TEST_SECONDS").ok().map(|seconds| seconds.parse().unwrap())
+}
+
+#[test]
+fn many_processes_in_every_kind_of_trouble() {
+    if !in_own_small_world("many_processes_in_every_kind_of_trouble") {
+        return;
+    }
+    let seed = env::var("PORTLEASE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    println!("PORTLEASE_TEST_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    let duration = Duration::from_secs(seconds().unwrap_or(3));
+    let (tools, tally) = (Tools::here(), Tally::default());
+    let worlds = [World::sound(), World::damaged(), World::full()];
+    thread::scope(|scope| {
+        for world in &worlds {
+            let (dice, tools, tally) = (Dice::new(dice.roll()), &tools, &tally);
+            scope.spawn(move || world.run(dice, duration, tools, tally));
+        }
+    });
+    let alone = || sweep::others().is_empty();
+    support::eventually("nobody but this process lives", alone);
+    println!("\n{tally}");
+}
+
+#[test]
+fn every_system_call_of_a_lease_fails_once() {
+    if in_own_small_world("every_system_call_of_a_lease_fails_once") {
+        sweep("lease", usize::MAX);
+    }
+}
+
+/// Some of its 240 by default, all if there is time.
+#[test]
+fn every_system_call_of_a_server_fails_once() {
+    if in_own_small_world("every_system_call_of_a_server_fails_once") {
+        sweep("server", some());
+    }
+}
+
+/// The same, of 460.
+#[test]
+fn every_system_call_of_a_restart_fails_once() {
+    if in_own_small_world("every_system_call_of_a_restart_fails_once") {
+        sweep("restart", some());
+    }
+}
+
+/// How many system calls of a longer program there is time for.
+fn some() -> usize {
+    seconds().map_or(20, |seconds| seconds as usize)
+}

@@ -1,0 +1,205 @@
+//! One small program, again and again: each time another of its system calls fails.
+//!
+//! Only those of its first thread are made to fail, of which there is always the same number, nearly. Left
+//! out are those whose failure ends any program, or which do not fail.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+
+use portlease::Lease;
+
+use crate::kinds::{Amiss, may_be};
+use crate::seconds;
+use crate::support::{
+    Allotment, DEADLINE, OwnRegistry, TestChild, bounded, child_path, eventually, lives, skip,
+};
+use crate::tally::Tally;
+
+/// The memory, the locks and the signals of a thread; what does not fail, and is not done if it is made
+/// to (an end, a close); chance, in the place of which std opens a file for good; and a sleep, of which it says
+/// that nothing but a signal ends it early.
+const LEFT_OUT: [&str; 22] = [
+    "brk",
+    "clock_nanosleep",
+    "close",
+    "exit",
+    "exit_group",
+    "futex",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+];
+
+/// How a call may fail: the first way by default, all of them in a long run.
+fn ways(call: &str) -> &'static [&'static str] {
+    match call {
+        "openat" => &["EMFILE", "ENOENT", "EACCES", "ENOSPC", "EINTR"],
+        "socket" => &["EMFILE", "EAFNOSUPPORT", "ENOBUFS"],
+        "bind" => &["EADDRINUSE", "EACCES", "ENOMEM"],
+        "flock" => &["ENOLCK", "EAGAIN", "EINTR"],
+        "mkdir" | "mkdirat" => &["ENOSPC", "EACCES"],
+        "read" | "pread64" | "getdents64" | "recvfrom" | "recvmsg" => &["EIO", "EINTR"],
+        "write" | "pwrite64" | "sendto" | "sendmsg" => &["ENOSPC", "EINTR"],
+        "clone" | "clone3" | "fork" | "vfork" => &["EAGAIN", "ENOMEM"],
+        "poll" | "ppoll" => &["ENOMEM", "EINTR"],
+        "wait4" | "waitid" => &["ECHILD"],
+        "pipe2" | "socketpair" | "fcntl" | "dup" | "pidfd_open" => &["EMFILE", "EPERM"],
+        "kill" | "pidfd_send_signal" => &["EPERM", "ESRCH"],
+        "stat" | "statx" | "fstat" | "newfstatat" | "readlink" => &["EACCES", "ENOENT", "EIO"],
+        "unlink" | "unlinkat" | "rmdir" => &["EBUSY", "EIO"],
+        _ => &["EPERM", "ENOSYS"], // as by a sandbox
+    }
+}
+
+/// A system call: the so-and-so-manieth of its name in the whole program, from 1 on.
+type Point = (String, usize);
+
+/// Where the program runs, each time in a registry of its own.
+struct Stage {
+    own: OwnRegistry,
+    ports: Allotment,
+    what: &'static str,
+}
+
+/// Makes `at_most` of the calls fail, evenly spread.
+pub(crate) fn sweep(what: &'static str, at_most: usize) {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed").unwrap_or(());
+    }
+    let stage = Stage { own: OwnRegistry::new(), ports: Allotment::new(), what };
+    let all = stage.points();
+    let step = all.len().div_ceil(at_most);
+    let tally = Tally::default();
+    for (number, (call, nth)) in all.iter().enumerate().step_by(step) {
+        let ways = match (what, call.as_str()) {
+            // std waits for ever if it cannot hear whether what it has forked was executed.
+            ("restart", "recvfrom") => &["EINTR"],
+            _ => ways(call),
+        };
+        let count = if seconds().is_some() { ways.len() } else { 1 };
+        for way in &ways[..count] {
+            let failing = format!("{call}:error={way}:when={nth}");
+            stage.run(&format!("{number}-{way}"), &failing, &tally);
+        }
+    }
+    let number = all.len().div_ceil(step);
+    println!("{what}: {number} of its {} system calls were made to fail\n\n{tally}", all.len());
+}
+
+impl Stage {
+    /// Those between the marks, in their order.
+    fn points(&self) -> Vec<Point> {
+        let log = self.own.dir.path().join("log");
+        let mut strace = Command::new("strace");
+        strace.arg("-qq").arg("-o").arg(&log);
+        let mut child = self.start(strace, "rehearsal");
+        assert_eq!(child.line().as_deref(), Some("done"));
+        child.finish();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut points = Vec::new();
+        let mut is_between = false;
+        for line in fs::read_to_string(log).unwrap().lines() {
+            let Some((call, arguments)) = line.split_once('(') else { continue };
+            if !call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                continue; // a signal
+            }
+            let count = counts.entry(call.to_owned()).or_insert(0);
+            *count += 1;
+            if arguments.contains("/portlease-") {
+                is_between = arguments.contains("/portlease-begin");
+            } else if is_between && !LEFT_OUT.contains(&call) {
+                points.push((call.to_owned(), *count));
+            }
+        }
+        assert!(points.len() > 20, "no marks: {points:?}");
+        points
+    }
+
+    /// Runs it with one failure, of which nothing may be left but an error that is documented.
+    fn run(&self, name: &str, failing: &str, tally: &Tally) {
+        let log = self.own.dir.path().join("log");
+        let call = failing.split(':').next().unwrap();
+        let mut strace = Command::new("strace");
+        strace.arg("-qq").arg("-o").arg(&log).arg("-e").arg(format!("trace={call}"));
+        strace.arg("-e").arg(format!("inject={failing}"));
+        let mut child = self.start(strace, name);
+        let (lines, status) = bounded(move || {
+            let lines: Vec<_> = std::iter::from_fn(|| child.line()).collect();
+            (lines, child.wait().unwrap())
+        });
+        let errors = fs::read_to_string(self.errors()).unwrap();
+        let failed = |why: &str| -> ! { panic!("{failing}: {why}: {lines:?}, {status}\n{errors}") };
+        if !status.success() || lines.last().is_none_or(|line| line != "done") {
+            failed("it did not come to its end");
+        }
+        match lines[..lines.len() - 1] {
+            [] => tally.count("all done"),
+            [ref line] => {
+                let words: Vec<_> = line.splitn(4, ' ').collect();
+                let ["error", operation, kind, _] = words[..] else { failed("not an error") };
+                if !may_be(operation, kind, Amiss::Anything) {
+                    failed("not documented");
+                }
+                tally.count(format!("{operation}: failed, {kind}"));
+            }
+            _ => failed("too much"),
+        }
+        let was_hit = fs::read_to_string(&log).unwrap().contains("(INJECTED)");
+        tally.count(if was_hit { "system calls that failed" } else { "were not made this time" });
+        self.nothing_is_left(name, failing);
+    }
+
+    fn nothing_is_left(&self, name: &str, failing: &str) {
+        eventually(&format!("{failing}: nobody is left"), || others().is_empty());
+        let left: Vec<_> = fs::read_dir(self.temporary(name)).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{failing}: of the server's directory, this is left: {left:?}");
+        let registry = portlease::Registry::open(self.registry(name)).unwrap();
+        let ports = self.ports.first..=self.ports.last;
+        let request = Lease::builder().registry(&registry).range(ports.clone());
+        let leases = request.wait(DEADLINE).lease_many(ports.len());
+        drop(leases.unwrap_or_else(|error| panic!("{failing}: a port is left: {error:?}")));
+        fs::remove_dir_all(self.registry(name)).unwrap();
+    }
+
+    fn start(&self, mut tracer: Command, name: &str) -> TestChild {
+        fs::create_dir(self.temporary(name)).unwrap();
+        tracer.arg(child_path()).args(["rehearse", self.what]).arg(self.registry(name));
+        tracer.args([self.ports.first.to_string(), self.ports.last.to_string()]);
+        tracer.env("TMPDIR", self.temporary(name)).stderr(File::create(self.errors()).unwrap());
+        TestChild::spawn(tracer)
+    }
+
+    fn registry(&self, name: &str) -> PathBuf {
+        self.own.dir.path().join(format!("{name}.registry"))
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.own.dir.path().join(format!("{name}.tmp"))
+    }
+
+    fn errors(&self) -> PathBuf {
+        self.own.dir.path().join("errors")
+    }
+}
+
+/// Who lives in this pid namespace, but its first process and this one.
+pub(crate) fn others() -> Vec<u32> {
+    let pids = fs::read_dir(Path::new("/proc")).unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| pid != 1 && pid != process::id() && lives(pid)).collect()
+}

@@ -1,0 +1,226 @@
+//! What a process says, and whether it is so. It keeps what it has until it is answered: so what is seen
+//! meanwhile has to be as it said, on however slow a machine, unless it was killed.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use portlease::Cause;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::kinds::may_be;
+use crate::lot::Lot;
+use crate::plot::Victim;
+use crate::support::dice::Dice;
+use crate::support::{DEADLINE, TestChild};
+use crate::tally::Tally;
+use crate::world::World;
+
+/// A server that a process has said to have.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) port: u16,
+    pub(crate) pid: u32,
+    pub(crate) is_leased: bool,
+}
+
+/// What is not as it should be, if the process was not killed.
+type Problem = String;
+
+pub(crate) struct Talk<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) lot: Lot,
+    pub(crate) child: &'a mut TestChild,
+    pub(crate) victim: &'a Victim,
+    pub(crate) says: Sender<()>,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) tally: &'a Tally,
+}
+
+impl Talk<'_> {
+    /// The servers that it had when it ended, and what was wrong.
+    pub(crate) fn listen(&mut self) -> (Vec<Served>, Result<(), Problem>) {
+        let mut served = Vec::new();
+        loop {
+            let outcome = match self.line() {
+                Ok(line) if line == "done" => return (Vec::new(), Ok(())),
+                Ok(line) => self.hear(&line, &mut served),
+                Err(problem) => Err(problem),
+            };
+            if outcome.is_err() {
+                return (served, outcome);
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<String, Problem> {
+        let line = self.child.line().ok_or("it ended, or said nothing for too long")?;
+        let _ = self.says.send(()); // nobody listens any more once it is doomed
+        Ok(line)
+    }
+
+    fn answer(&mut self, word: &str) -> Result<(), Problem> {
+        let stdin = self.child.stdin.as_mut().ok_or("it has no standard input")?;
+        writeln!(stdin, "{word}").map_err(|error| format!("it hears nothing: {error}"))
+    }
+
+    fn hear(&mut self, line: &str, served: &mut Vec<Served>) -> Result<(), Problem> {
+        let (word, rest) = line.split_once(' ').ok_or(line)?;
+        served.clear(); // it has gone on
+        match word {
+            "did" => self.tally.count(format!("{rest}: done")),
+            "error" => self.judge(rest)?,
+            "holds" => {
+                let ports = parse_ports(rest);
+                self.tally.add("leases, looked at while they were held", ports.len() as u64);
+                self.look_at_leases(&ports)?;
+                if !self.killed_now() {
+                    self.answer("go")?;
+                }
+            }
+            "listens" => self.ask_who(&parse_ports(rest))?,
+            "serves" => {
+                *served = parse_served(rest);
+                self.tally.add("servers that said who they are", served.len() as u64);
+                for server in &*served {
+                    self.look_at_server(server)?;
+                }
+                if !(self.world.keeps_slots() && self.killed_now()) {
+                    self.answer("go")?;
+                }
+            }
+            _ => return Err(line.to_owned()),
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, error: &str) -> Result<(), Problem> {
+        let mut words = error.splitn(3, ' ');
+        let (operation, kind) = (words.next().unwrap(), words.next().unwrap());
+        self.tally.count(format!("{operation}: failed, {kind}"));
+        match may_be(operation, kind, self.lot.amiss(self.world)) {
+            true => Ok(()),
+            false => Err(format!("`{operation}` may not fail so: {error}")),
+        }
+    }
+
+    /// Kills it now and then, while it has something.
+    fn killed_now(&mut self) -> bool {
+        let now = self.dice.one_in(16);
+        if now {
+            self.victim.kill();
+            self.tally.count("SIGKILL of a holder");
+        }
+        now
+    }
+
+    /// By the registry, and by an exclusive bind.
+    fn look_at_leases(&mut self, ports: &[u16]) -> Result<(), Problem> {
+        let leased = self.world.leased();
+        for &port in ports {
+            let holder = leased.iter().find(|holder| holder.port() == port);
+            match holder {
+                None if self.world.keeps_slots() => return Err(format!("{port} is not leased")),
+                Some(holder) if self.is_on_record() && holder.pid() != Some(self.victim.pid) => {
+                    return Err(format!("{port} is said to be leased by {holder}"));
+                }
+                _ => {}
+            }
+            let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if stranger.bind(&addr.into()).is_ok() {
+                return Err(format!("{port} is free for a stranger"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it wrote down for sure that it took its leases.
+    fn is_on_record(&self) -> bool {
+        self.world.is_sound() && !matches!(self.lot, Lot::Failing(..))
+    }
+
+    /// Asks on each port who is there.
+    fn ask_who(&mut self, ports: &[u16]) -> Result<(), Problem> {
+        let diagnosis = portlease::diagnose(ports[0]);
+        if diagnosis.cause() != Cause::Listening {
+            return Err(format!("it listens on {}, but: {diagnosis}", ports[0]));
+        }
+        // Which takes a descriptor, and calls that may not fail.
+        if !matches!(self.lot, Lot::Usual | Lot::Elsewhen(_)) {
+            return self.answer("go");
+        }
+        let refused = |error| format!("{ports:?}: it does not listen: {error}");
+        let question = format!("who {}\n", self.victim.pid);
+        let ask = |&port: &u16| connect(port, &question);
+        let streams: io::Result<Vec<_>> = ports.iter().map(ask).collect();
+        let streams = streams.map_err(refused)?;
+        self.answer("who")?;
+        for (port, stream) in ports.iter().zip(streams) {
+            let mut who = String::new();
+            let read = BufReader::new(&stream).read_line(&mut who);
+            read.map_err(|error| format!("nobody answers at {port}: {error}"))?;
+            if who.trim_end() != self.victim.pid.to_string() {
+                return Err(format!("{who:?} answers at {port}"));
+            }
+            match self.line()?.as_str() {
+                "told" => {}
+                other => return Err(other.to_owned()),
+            }
+            drop(stream);
+            self.answer("read")?;
+            self.tally.count("listeners that said who they are");
+        }
+        Ok(())
+    }
+
+    fn look_at_server(&mut self, server: &Served) -> Result<(), Problem> {
+        let Served { port, pid, is_leased } = *server;
+        let is_known = || self.world.leased().iter().any(|holder| holder.port() == port);
+        if is_leased && self.world.keeps_slots() && !is_known() {
+            return Err(format!("{server:?} has no lease"));
+        }
+        let who =
+            who_serves(port).map_err(|error| format!("{server:?} does not answer: {error}"))?;
+        match who == pid.to_string() {
+            true => Ok(()),
+            false => Err(format!("{who:?} answers in the place of {server:?}")),
+        }
+    }
+}
+
+fn parse_ports(text: &str) -> Vec<u16> {
+    text.split(' ').map(|port| port.parse().unwrap()).collect()
+}
+
+/// `leased 20000:4242 20001:4243`
+fn parse_served(text: &str) -> Vec<Served> {
+    let (how, servers) = text.split_once(' ').unwrap();
+    let server = |server: &str| {
+        let (port, pid) = server.split_once(':').unwrap();
+        Served {
+            port: port.parse().unwrap(),
+            pid: pid.parse().unwrap(),
+            is_leased: how == "leased",
+        }
+    };
+    servers.split(' ').map(server).collect()
+}
+
+/// A connection on which that is asked, and which is reset at its end: no TIME_WAIT is left of it.
+fn connect(port: u16, question: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(question.as_bytes())?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(stream)
+}
+
+/// As `support::who_answers`, of a server that may be killed meanwhile.
+fn who_serves(port: u16) -> io::Result<String> {
+    let mut stream = connect(port, "GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.rsplit('\n').next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,155 @@
+//! A registry with those who use it, and what happens to it; and what must be left at its end: nothing.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portlease::{Holder, Lease};
+
+use crate::kinds::Amiss;
+use crate::seat::Seat;
+use crate::support::dice::Dice;
+use crate::support::{Allotment, DEADLINE, OwnRegistry, eventually, skip};
+use crate::tally::Tally;
+use crate::trouble::{SmallDisk, damage};
+
+/// So many ports has a world.
+const PORTS: u16 = 6;
+
+/// What there is to make trouble with.
+pub(crate) struct Tools {
+    pub(crate) strace: bool,
+    pub(crate) clocks: bool,
+}
+
+impl Tools {
+    pub(crate) fn here() -> Tools {
+        let works = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output();
+            let works = output.is_ok_and(|output| output.status.success());
+            if !works {
+                let reason = format!("`{program} {}` does not work here", arguments.join(" "));
+                skip::<()>(&reason);
+            }
+            works
+        };
+        Tools {
+            strace: works("strace", &["-o", "/dev/null", "true"]),
+            clocks: works("unshare", &["--time", "--fork", "--boottime=1000", "true"]),
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) amiss: Amiss,
+    disk: Option<SmallDisk>, // goes before the directory in which it is
+    pub(crate) own: OwnRegistry,
+    ports: Allotment,
+    /// The temporary directory of those who live here.
+    pub(crate) temporary: PathBuf,
+    seats: u32,
+    failed: AtomicBool,
+}
+
+/// Ends the others when one fails.
+struct Alarm<'a>(&'a AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_or(thread::panicking(), Ordering::Relaxed);
+    }
+}
+
+impl World {
+    fn new(amiss: Amiss, seats: u32) -> World {
+        let own = OwnRegistry::new();
+        let temporary = own.dir.path().join("tmp");
+        fs::create_dir(&temporary).unwrap();
+        let (ports, failed) = (Allotment::new(), AtomicBool::new(false));
+        World { amiss, disk: None, own, ports, temporary, seats, failed }
+    }
+
+    /// Nobody touches the registry's directory.
+    pub(crate) fn sound() -> World {
+        World::new(Amiss::Nothing, 5)
+    }
+
+    /// Somebody does, all the time.
+    pub(crate) fn damaged() -> World {
+        World::new(Amiss::Directory, 3)
+    }
+
+    /// The registry's disk is full now and then.
+    pub(crate) fn full() -> World {
+        let world = World::new(Amiss::Directory, 2);
+        let disk = SmallDisk::mounted_at(&world.own.path());
+        // Makes what all of them need.
+        drop(Lease::builder().registry(&world.own.registry).range(world.ports()).lease().unwrap());
+        World { disk: Some(disk), ..world }
+    }
+
+    /// Whether nothing happens to the registry.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.amiss == Amiss::Nothing
+    }
+
+    /// Whether the slots are those that were locked.
+    pub(crate) fn keeps_slots(&self) -> bool {
+        self.is_sound() || self.disk.is_some()
+    }
+
+    pub(crate) fn run(&self, mut dice: Dice, duration: Duration, tools: &Tools, tally: &Tally) {
+        let end = Instant::now() + duration;
+        let goes_on = || Instant::now() < end && !self.failed.load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            for _ in 0..self.seats {
+                let mut seat = Seat { world: self, dice: Dice::new(dice.roll()), tools, tally };
+                scope.spawn(move || {
+                    let _alarm = Alarm(&self.failed);
+                    while goes_on() {
+                        seat.one_process();
+                    }
+                });
+            }
+            while goes_on() {
+                if let Some(disk) = &self.disk {
+                    disk.fill(&mut dice);
+                    tally.count("the registry's disk was full");
+                } else if !self.keeps_slots() {
+                    damage(&mut dice, &self.own.path(), self.ports.first, PORTS);
+                    tally.count("the registry's directory was damaged");
+                }
+                thread::sleep(dice.millis(30));
+            }
+        });
+        self.nothing_is_left();
+    }
+
+    /// Fewer than are wanted now and then.
+    pub(crate) fn ports(&self) -> RangeInclusive<u16> {
+        self.ports.first..=self.ports.first + PORTS - 1
+    }
+
+    /// Who has which port, if the registry can be relied on.
+    pub(crate) fn leased(&self) -> Vec<Holder> {
+        if self.keeps_slots() { self.own.registry.list().unwrap() } else { Vec::new() }
+    }
+
+    /// By now, all who lived here are gone.
+    fn nothing_is_left(&self) {
+        if !self.keeps_slots() {
+            let _ = fs::remove_dir_all(self.own.path());
+        }
+        let list = || self.own.registry.list().unwrap();
+        eventually("no lease is left", || list().is_empty());
+        let ports = self.ports();
+        let request = Lease::builder().registry(&self.own.registry).range(ports.clone());
+        drop(request.wait(DEADLINE).lease_many(ports.len()).expect("no socket is left"));
+        let left: Vec<_> = fs::read_dir(&self.temporary).unwrap().flatten().collect();
+        assert!(left.is_empty(), "of the servers' directories, this is left: {left:?}");
+    }
+}
