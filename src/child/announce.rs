@@ -50,7 +50,7 @@ pub(super) fn say(which: Which<'_>, port: u16) -> Result<()> {
     let line = format!("{variable}={port}\n");
     let mut stdout = io::stdout().lock();
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
-        let doing = format_args!(
+        let doing = format!(
             "announce {variable}={port} on standard output; let somebody read that, or send it to \
              /dev/null"
         );

@@ -151,7 +151,7 @@ impl Dir {
 impl State {
     fn note(&mut self, doing: &str, path: &Path, done: io::Result<()>) {
         if let Err(error) = done {
-            let doing = format_args!("{doing} {}", path.display());
+            let doing = format!("{doing} {}", path.display());
             self.problem.get_or_insert_with(|| Error::io(ErrorKind::Io, doing, error));
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn cannot_listen(name: &str, addr: SocketAddr, error: io::Error) -> E
         }
         _ => (ErrorKind::Io, ""),
     };
-    let doing = format_args!("listen on {addr} for server `{name}`{hint}");
+    let doing = format!("listen on {addr} for server `{name}`{hint}");
     let error = Error::io(kind, doing, error);
     match kind {
         ErrorKind::PortTaken => error.with_diagnosis(diagnose::look_beside_hold(addr.port())),

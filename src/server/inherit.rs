@@ -106,7 +106,7 @@ impl Inheritance {
         });
         let given = heirloom.give(&sockets);
         given.map(Some).map_err(|error| {
-            let doing = format_args!("hand the sockets of server `{name}` over");
+            let doing = format!("hand the sockets of server `{name}` over");
             Error::io(ErrorKind::Io, doing, error)
         })
     }

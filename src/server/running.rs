@@ -38,7 +38,7 @@ impl Running {
         let Running { name, process, output, .. } = self;
         if let Some(dir) = log_dir {
             output.copy_to(dir, name, process.pid()).map_err(|error| {
-                let doing = format_args!(
+                let doing = format!(
                     "copy the output of server `{name}` to {}, which {LOG_DIR_VARIABLE} names; \
                      correct it, or unset it",
                     dir.display()
@@ -48,7 +48,7 @@ impl Running {
         }
         let (stdout, stderr) = (process.child().stdout.take(), process.child().stderr.take());
         output.drain(stdout, stderr).map_err(|error| {
-            let doing = format_args!("start a thread that reads the output of server `{name}`");
+            let doing = format!("start a thread that reads the output of server `{name}`");
             Error::io(ErrorKind::Io, doing, error)
         })
     }
@@ -63,7 +63,7 @@ impl Running {
                 io::ErrorKind::NotFound => (ErrorKind::Exited, ": it has ended"),
                 _ => (ErrorKind::Io, ""),
             };
-            let doing = format_args!("send {signal:?} to server `{}`{why}", self.name);
+            let doing = format!("send {signal:?} to server `{}`{why}", self.name);
             Error::io(kind, doing, error)
         })
     }
