@@ -121,8 +121,7 @@ fn lives(holder: &Holder) -> Option<bool> {
 fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
     let inodes: Vec<u64> =
         entries.iter().map(|entry| entry.inode.into()).filter(|&inode| inode != 0).collect();
-    // A root without its privileges is told so by `is_partial`.
-    let is_hidden = |uid: u32| ![0, uid].contains(&sys::effective_uid());
+    // Of a root without its privileges, `is_partial` says so.
     let owners = match inodes.is_empty() {
         true => Ok(sys::Owners::default()),
         false => sys::owners(&inodes, AT_MOST),
@@ -140,7 +139,9 @@ fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
             _ if entry.inode == 0 || !owned.is_empty() => None,
             Ok(owners) if owners.is_late => Some(Unseen::NoTime),
             // Where `/proc` hides other users' processes (`hidepid`), it does not say so.
-            Ok(owners) if owners.is_partial || is_hidden(entry.uid) => Some(Unseen::NotPermitted),
+            Ok(owners) if owners.is_partial || sys::is_hidden_user(entry.uid) => {
+                Some(Unseen::NotPermitted)
+            }
             Ok(_) => Some(Unseen::NotHere),
             Err(_) => Some(Unseen::NoProc),
         };

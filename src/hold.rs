@@ -31,6 +31,9 @@
 //! the bind. So the first hold of a process is preceded by a test on a port of the kernel's choice,
 //! and what the hold is made of follows from what is seen; see [`Kernel`].
 //!
+//! Systems other than Linux have nothing like it: there it is only looked whether the port is free, by
+//! `probe`.
+//!
 //! # TIME_WAIT
 //!
 //! A connection in TIME_WAIT refuses the exclusive bind for a minute, though not a server with
@@ -39,12 +42,15 @@
 //! exclusive bind of a loopback address that nobody uses ([`TOKEN`]) is the question whether a hold
 //! exists, and, kept, the answer to the next one who asks. See [`Binder::hold_over_time_wait`].
 
+mod probe;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use once_cell::sync::OnceCell;
 use socket2::{Domain, Socket, Type};
 
+use self::probe::{Except, probe};
 use crate::sys;
 
 /// The address whose exclusive bind stands for a hold in the presence of TIME_WAIT. Any address of
@@ -90,6 +96,9 @@ pub(crate) struct Binder {
 
 impl Binder {
     pub(crate) fn new() -> io::Result<Binder> {
+        if !sys::HAS_HOLDS {
+            return Ok(Binder { kernel: USUAL, spare: None });
+        }
         let kernel = match KERNEL.get() {
             Some(&kernel) => kernel,
             None => match Kernel::test()? {
@@ -112,6 +121,9 @@ impl Binder {
     /// `AddrInUse` and `PermissionDenied` are the kernel's answer about this port; any other kind
     /// is a failure of its own.
     pub(crate) fn hold(&mut self, port: u16) -> io::Result<Hold> {
+        if !sys::HAS_HOLDS {
+            return probe(port, Type::STREAM, Except::Nobody).map(|()| Hold::default());
+        }
         let sockets = self.bind_wildcard(port, false)?;
         self.keep(sockets)
     }
@@ -125,6 +137,9 @@ impl Binder {
     ///
     /// As [`Binder::hold`].
     pub(crate) fn hold_over_time_wait(&mut self, port: u16) -> io::Result<Hold> {
+        if !sys::HAS_HOLDS {
+            return probe(port, Type::STREAM, Except::TimeWait).map(|()| Hold::default());
+        }
         // Refused by a hold, and by any socket on the wildcard.
         let token = tcp_socket(Domain::IPV4)?;
         token.bind(&SocketAddr::from((TOKEN, port)).into()).map_err(|error| {
@@ -177,6 +192,9 @@ impl Binder {
     /// Whether `port` is free for UDP. UDP cannot be held: a UDP server does not set
     /// `SO_REUSEADDR`, and a socket beside its own would take its datagrams.
     pub(crate) fn probe_udp(&self, port: u16) -> io::Result<()> {
+        if !sys::HAS_HOLDS {
+            return probe(port, Type::DGRAM, Except::Nobody);
+        }
         let families = self.kernel.families;
         families.socket(Type::DGRAM)?.bind(&families.wildcard(port).into())?;
         if families == Families::Split {

@@ -94,7 +94,7 @@ pub(crate) struct Space {
     table: Table,
     /// Open, with a shared lock, for the life of the process: cleaners of `/tmp` (systemd-tmpfiles)
     /// leave a locked directory alone.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Registry {
@@ -110,9 +110,15 @@ impl Registry {
         let made = GLOBAL.get_or_try_init(|| match env::var_os(DIR_VARIABLE) {
             Some(path) if !path.is_empty() => Registry::open(path),
             _ => {
-                let base = format!("/tmp/portlease-{}", sys::effective_uid());
-                let others = (1..=7).map(|n| format!("{base}-{n}").into());
-                let names = [base.clone().into()].into_iter().chain(others);
+                let base = sys::registry_dir().map_err(|error| {
+                    Error::io(ErrorKind::Registry, "find this user's directory", error)
+                })?;
+                let others = (1..=7).map(|n| {
+                    let mut name = base.clone().into_os_string();
+                    name.push(format!("-{n}"));
+                    PathBuf::from(name)
+                });
+                let names = [base.clone()].into_iter().chain(others);
                 Registry::new(Place::FirstOf(names.collect()))
             }
         });
@@ -254,8 +260,9 @@ impl Registry {
 impl Space {
     fn open(path: PathBuf, ports: PortSet) -> Result<Arc<Space>> {
         create_dir(&path)?;
-        let lock = File::open(&path).map_err(|error| cannot("open", &path, error))?;
-        let _ = lock::try_shared(&lock); // a cleaner is at work right now: no reason to fail
+        let lock = sys::open_dir(&path).map_err(|error| cannot("open", &path, error))?;
+        // A cleaner is at work right now: no reason to fail.
+        let _ = lock.as_ref().map(lock::try_shared);
         let table = path.join("table");
         let table = Table::open(&table).map_err(|error| cannot("open", &table, error))?;
         Ok(Arc::new(Space { path, ports, table, _lock: lock }))

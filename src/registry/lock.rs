@@ -34,10 +34,15 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
     FileExt::unlock(file)
 }
 
+/// By its number: on Windows, it has no kind of its own.
+fn is_contended(error: &io::Error) -> bool {
+    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
+}
+
 fn contended_is_false(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(false),
+        Err(error) if is_contended(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

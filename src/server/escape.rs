@@ -69,7 +69,7 @@ pub(super) fn find(
                     || trail.port != 0
                         && entry.session != own.session
                         && calls_itself(pid, &trail.program)
-                        && sys::process_uid(pid) == Some(sys::effective_uid())
+                        && sys::is_of_our_user(pid)
                         && listens(pid, listening.get_or_insert_with(|| listening_on(trail.port)))
             }
         };

@@ -60,33 +60,26 @@ pub(crate) fn adopt_listener(number: RawFd) -> Result<TcpListener, Refused> {
 }
 
 fn check_listens(number: RawFd) -> Result<(), Refused> {
-    let option = |name| option(number, name).map_err(Refused::Other);
-    let kind = match self::option(number, libc::SO_TYPE) {
+    let option = |name| option(number, name);
+    let kind = match option(libc::SO_TYPE) {
         Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
             return Err(Refused::NoSocket(fs::read_link(format!("/proc/self/fd/{number}")).ok()));
         }
         other => other.map_err(Refused::Other)?,
     };
-    match (option(libc::SO_DOMAIN)?, kind, option(libc::SO_PROTOCOL)?) {
-        (
-            libc::AF_INET | libc::AF_INET6,
-            libc::SOCK_STREAM,
-            libc::IPPROTO_TCP | libc::IPPROTO_MPTCP,
-        ) => {}
-        (libc::AF_INET | libc::AF_INET6, _, libc::IPPROTO_UDP) => {
-            return Err(Refused::NotTcp("a UDP socket"));
-        }
-        (libc::AF_UNIX, ..) => return Err(Refused::NotTcp("a Unix socket")),
-        _ => return Err(Refused::NotTcp("a socket of another protocol")),
+    if let Some(other) = super::other_than_tcp(number, kind).map_err(Refused::Other)? {
+        return Err(Refused::NotTcp(other));
     }
-    match option(libc::SO_ACCEPTCONN)? {
-        0 => Err(Refused::NotListening),
-        _ => Ok(()),
+    match option(libc::SO_ACCEPTCONN) {
+        Ok(0) => Err(Refused::NotListening),
+        // macOS does not tell. Then the first `accept` does.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        result => result.map(|_| ()).map_err(Refused::Other),
     }
 }
 
 /// An option of a socket that is a number.
-fn option(number: RawFd, name: libc::c_int) -> io::Result<libc::c_int> {
+pub(super) fn option(number: RawFd, name: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut size = size_of_val(&value) as libc::socklen_t;
     // SAFETY: the pointers are to `value`, which is as large as `size` says, and to `size`; both

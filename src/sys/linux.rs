@@ -2,9 +2,15 @@
 //! process, whether it adopts.
 
 use std::fs::{self, File};
+use std::io;
 use std::mem::MaybeUninit;
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::adopt::option;
+
+/// A socket can keep a port which servers can bind all the same; see `hold`.
+pub(crate) const HAS_HOLDS: bool = true;
 
 /// Identifies the network namespace of the calling thread. `None` where `/proc` is missing.
 ///
@@ -47,6 +53,21 @@ pub(crate) fn is_nameless(file: &File) -> Option<bool> {
     let links = unsafe { links.assume_init() };
     let is_told = result == 0 && links.stx_mask & libc::STATX_NLINK != 0;
     is_told.then_some(links.stx_nlink == 0)
+}
+
+/// What a socket of this kind is instead of one of TCP.
+pub(super) fn other_than_tcp(number: RawFd, kind: libc::c_int) -> io::Result<Option<&'static str>> {
+    let domain = option(number, libc::SO_DOMAIN)?;
+    Ok(match (domain, kind, option(number, libc::SO_PROTOCOL)?) {
+        (
+            libc::AF_INET | libc::AF_INET6,
+            libc::SOCK_STREAM,
+            libc::IPPROTO_TCP | libc::IPPROTO_MPTCP,
+        ) => None,
+        (libc::AF_INET | libc::AF_INET6, _, libc::IPPROTO_UDP) => Some("a UDP socket"),
+        (libc::AF_UNIX, ..) => Some("a Unix socket"),
+        _ => Some("a socket of another protocol"),
+    })
 }
 
 /// Whether this process becomes the parent of its descendants whose parents end.

@@ -1,25 +1,42 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
 //! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it, `adopt.rs` what this process
-//! got as one. The others are what only Linux can tell: of sockets (`sockets`, by
-//! `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`), of the machine (`linux`). This is the
+//! got as one. Of sockets (`sockets`, by `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`)
+//! and of the machine (`linux`), only Linux tells; elsewhere, `blind.rs` says that nobody looked, and `bsd.rs`
+//! has what macOS and the BSDs do in a way of their own. This is the
 //! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("portlease 0.1 supports Linux; macOS, the BSDs and Windows are to follow");
+// Each of these is compiled by CI; what is not, would be broken.
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
+compile_error!("portlease supports Linux, macOS and FreeBSD");
 
 mod adopt;
-mod diag;
+mod id;
 mod inherit;
-mod linux;
-mod owners;
-mod pidfd;
-mod proc_net;
-mod process;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // nobody looks at sockets there
 mod socket;
-mod sockets;
 mod unix;
+
+#[cfg(target_os = "linux")]
+mod diag;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod owners;
+#[cfg(target_os = "linux")]
+mod pidfd;
+#[cfg(target_os = "linux")]
+mod proc_net;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod sockets;
+
+#[cfg(not(target_os = "linux"))]
+mod blind;
+#[cfg(not(target_os = "linux"))]
+mod bsd;
 
 pub use unix::Signal;
 
@@ -34,22 +51,36 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 }
 
 pub(crate) use adopt::{Refused, adopt_listener};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use blind::*;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use bsd::{ephemeral_ports, wait_for_exit};
+pub(crate) use id::{Owners, ProcessEntry, ProcessId};
 pub(crate) use inherit::{Given, Heirloom};
-pub(crate) use linux::{
-    adopts_orphans, ephemeral_ports, is_nameless, net_namespace, net_namespace_cookie,
-    reserved_ports,
-};
-pub(crate) use owners::{Owners, owners, process_age, process_service, user_name};
-pub(crate) use pidfd::{signal_exactly, wait_for_exit};
-pub(crate) use process::{
-    ProcessEntry, ProcessId, boot_id, can_write_to, group_members, has_socket, inode,
-    is_same_program, may_live, process_arguments, process_name, process_namespaces, process_start,
-    process_uid, process_variable, processes, sockets_of,
-};
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
-pub(crate) use sockets::{servers, sockets};
 pub(crate) use unix::{
-    create_private_dir, create_private_dirs, dir_problem, effective_uid, is_no_such_family,
-    is_no_such_process, is_out_of_descriptors, is_unlinked, max_file_size, monotonic_millis,
-    open_private, parked, read_at, same_file, signal_group, signal_process, write_at,
+    bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
+    is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked, max_file_size,
+    monotonic_millis, open_dir, open_private, parked, read_at, registry_dir, same_file,
+    signal_group, signal_process, write_at,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use {
+    linux::{
+        HAS_HOLDS, adopts_orphans, ephemeral_ports, is_nameless, net_namespace,
+        net_namespace_cookie, reserved_ports,
+    },
+    owners::{owners, process_age, process_service, user_name},
+    pidfd::{signal_exactly, wait_for_exit},
+    process::{
+        boot_id, can_write_to, group_members, has_socket, inode, is_of_our_user, is_same_program,
+        may_live, process_arguments, process_name, process_namespaces, process_start, process_uid,
+        process_variable, processes, sockets_of,
+    },
+    sockets::{servers, sockets},
+};
+
+#[cfg(not(target_os = "linux"))]
+use bsd::other_than_tcp;
+#[cfg(target_os = "linux")]
+use linux::other_than_tcp;

@@ -4,21 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::process::{self, ProcessId};
+use super::id::{Owners, ProcessId};
+use super::process;
 
 /// Of `/etc/passwd` and the like, no more is read than this.
 const MAX_FILE: u64 = 1 << 20;
-
-/// The processes that have certain sockets.
-#[derive(Debug, Default)]
-pub(crate) struct Owners {
-    /// Each with the inode of the socket, by pid.
-    pub(crate) found: Vec<(u64, ProcessId)>,
-    /// Some processes may not be looked into.
-    pub(crate) is_partial: bool,
-    /// There was no time to look into all.
-    pub(crate) is_late: bool,
-}
 
 /// How much longer it may take on a machine that is busy with others.
 const BUSY: u32 = 8;

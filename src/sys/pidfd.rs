@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Signal;
-use super::process::{ProcessId, lives};
+use super::id::ProcessId;
+use super::process::lives;
 
 /// Sends `signal` to the process `id`, and to no other that has its pid now.
 ///
 /// # Errors
 ///
-/// [`is_no_such_process`](super::is_no_such_process): it is gone. Or this process may not.
+/// `ESRCH`: it is gone. Or this process may not.
 pub(crate) fn signal_exactly(id: ProcessId, signal: Signal) -> io::Result<()> {
     // Opened before it is looked at.
     let descriptor = open_process(id.pid);
@@ -22,7 +23,7 @@ pub(crate) fn signal_exactly(id: ProcessId, signal: Signal) -> io::Result<()> {
     }
     let descriptor = match descriptor {
         Ok(descriptor) => descriptor,
-        Err(error) if super::is_no_such_process(&error) => return Err(error),
+        Err(error) if is_no_such_process(&error) => return Err(error),
         // A kernel before 5.3, or no descriptor left.
         Err(_) => return super::signal_process(id.pid, signal),
     };
@@ -44,7 +45,7 @@ pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
     for &pid in pids {
         match open_process(pid) {
             Ok(descriptor) => descriptors.push(descriptor),
-            Err(error) if super::is_no_such_process(&error) => {}
+            Err(error) if is_no_such_process(&error) => {}
             // A kernel before 5.3, or no descriptor left: a short nap, and the caller looks again.
             Err(_) => return thread::sleep(timeout.min(Duration::from_millis(5))),
         }
@@ -81,6 +82,10 @@ fn open_process(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
+fn is_no_such_process(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -95,7 +100,7 @@ mod tests {
         let start = process_start(pid).expect("start");
         let another = ProcessId { pid, start: start + 1 };
         let error = signal_exactly(another, Signal::Kill).expect_err("another was signalled");
-        assert!(crate::sys::is_no_such_process(&error));
+        assert!(is_no_such_process(&error));
         assert!(child.try_wait().expect("wait").is_none());
         signal_exactly(ProcessId { pid, start }, Signal::Kill).expect("signal");
         assert!(!child.wait().expect("wait").success());

@@ -8,23 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// One process for ever: a pid alone comes to mean another, soon where `pid_max` is 32 768; but not
-/// within the 10 ms of a tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ProcessId {
-    pub(crate) pid: u32,
-    /// When it was started, in clock ticks since boot.
-    pub(crate) start: u64,
-}
-
-/// A living process, in the tree of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProcessEntry {
-    pub(crate) id: ProcessId,
-    pub(crate) parent: u32,
-    pub(crate) group: u32,
-    pub(crate) session: u32,
-}
+use super::id::{ProcessEntry, ProcessId};
 
 /// Of a name, an environment or a command line, no more is read than this.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
@@ -61,9 +45,16 @@ pub(super) fn lives(id: ProcessId) -> io::Result<bool> {
 pub(crate) fn may_live(id: ProcessId) -> bool {
     match look_at(id.pid) {
         Ok(Some(stat)) => stat.start == id.start && stat.lives(),
-        Ok(None) => super::unix::group_of(id.pid).is_some(),
+        Ok(None) => group_of(id.pid).is_some(),
         Err(_) => true,
     }
+}
+
+/// The process group of a process.
+fn group_of(pid: u32) -> Option<u32> {
+    // SAFETY: `getpgid` takes an integer and touches no memory of ours.
+    let group = unsafe { libc::getpgid(super::unix::pid_of(pid)?) };
+    u32::try_from(group).ok()
 }
 
 /// All living processes. 8 us each.
@@ -82,7 +73,7 @@ pub(crate) fn processes() -> io::Result<Vec<ProcessEntry>> {
 ///
 /// As [`processes`].
 pub(crate) fn group_members(group: u32) -> io::Result<Vec<ProcessEntry>> {
-    processes_where(|pid| super::unix::group_of(pid) == Some(group))
+    processes_where(|pid| group_of(pid) == Some(group))
 }
 
 fn processes_where(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<ProcessEntry>> {
@@ -134,6 +125,11 @@ pub(crate) fn process_uid(pid: u32) -> Option<u32> {
     let status = String::from_utf8_lossy(&status);
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     uids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process acts for the user for whom we do.
+pub(crate) fn is_of_our_user(pid: u32) -> bool {
+    process_uid(pid) == Some(super::unix::effective_uid())
 }
 
 /// Whether a process has a descriptor of one of the sockets with these `inodes`.
@@ -326,7 +322,7 @@ mod tests {
         assert!(lives(own.id).expect("look") && !lives(namesake).expect("look"));
         assert!(may_live(own.id) && !may_live(namesake));
         assert!(!may_live(ProcessId { pid: u32::MAX >> 1, start: 1 }));
-        assert_eq!(process_uid(pid), Some(crate::sys::effective_uid()));
+        assert_eq!(process_uid(pid), Some(crate::sys::unix::effective_uid()));
         assert_eq!(process_variable(pid, "NO_SUCH_VARIABLE"), None);
         assert_eq!(process_variable(pid, "CARGO_PKG_NAME").as_deref(), Some("portlease"));
         let program = process_arguments(pid).expect("arguments").remove(0);

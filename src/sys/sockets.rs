@@ -100,7 +100,7 @@ mod tests {
         for (way, look) in WAYS {
             let found = at(address, look(on(address.port(), Protocol::Tcp)).expect(way));
             assert_eq!((found.len(), found[0].queue), (1, 2), "{way}");
-            assert_eq!(found[0].uid, crate::sys::effective_uid(), "{way}");
+            assert_eq!(found[0].uid, crate::sys::unix::effective_uid(), "{way}");
             let holder = crate::sys::has_socket(std::process::id(), &[found[0].inode.into()]);
             assert!(holder.expect("descriptors"), "{way}: {} is not ours", found[0].inode);
             let served = look(on(client.port(), Protocol::Tcp)).expect(way);

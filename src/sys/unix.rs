@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use socket2::Socket;
 
 /// A signal for a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,7 +83,7 @@ pub(crate) fn signal_process(pid: u32, signal: Signal) -> io::Result<()> {
 }
 
 /// 0 and 1, negated, would mean "my own group" and "everybody".
-fn pid_of(number: u32) -> Option<libc::pid_t> {
+pub(super) fn pid_of(number: u32) -> Option<libc::pid_t> {
     libc::pid_t::try_from(number).ok().filter(|&pid| pid > 1)
 }
 
@@ -91,13 +93,6 @@ fn kill(target: libc::pid_t, signal: Signal) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// The process group of a process.
-pub(super) fn group_of(pid: u32) -> Option<u32> {
-    // SAFETY: `getpgid` takes an integer and touches no memory of ours.
-    let group = unsafe { libc::getpgid(pid_of(pid)?) };
-    u32::try_from(group).ok()
 }
 
 /// The most descriptors that one message may carry; the kernel's `SCM_MAX_FD`.
@@ -140,9 +135,36 @@ pub(crate) fn parked(files: &[File]) -> io::Result<OwnedFd> {
     Ok(OwnedFd::from(receiver))
 }
 
-pub(crate) fn effective_uid() -> u32 {
+pub(super) fn effective_uid() -> u32 {
     // SAFETY: `geteuid` takes nothing and always succeeds.
     unsafe { libc::geteuid() }
+}
+
+/// Where the registry is if nobody says so; numbers are appended if somebody else has that name.
+///
+/// It depends neither on `TMPDIR` nor on `HOME`, which jobs set differently.
+pub(crate) fn registry_dir() -> io::Result<PathBuf> {
+    Ok(PathBuf::from(format!("/tmp/portlease-{}", effective_uid())))
+}
+
+/// A directory, to be locked against those who clean up.
+pub(crate) fn open_dir(path: &Path) -> io::Result<Option<File>> {
+    File::open(path).map(Some)
+}
+
+/// Whether files and sockets of this user may be hidden from us, which root's are not.
+pub(crate) fn is_hidden_user(uid: u32) -> bool {
+    ![0, uid].contains(&effective_uid())
+}
+
+/// Lets a bind succeed only if nobody else is bound there.
+pub(crate) fn bind_alone(_: &Socket) -> io::Result<()> {
+    Ok(()) // as it is without options
+}
+
+/// Lets connections in TIME_WAIT be no obstacle to a bind.
+pub(crate) fn bind_over_time_wait(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_address(true)
 }
 
 /// Opens, or creates for us alone, a file to be locked.
@@ -173,7 +195,8 @@ pub(crate) fn max_file_size() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to `limit`, which outlives the call.
     match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } {
-        0 => limit.rlim_cur,
+        #[allow(clippy::useless_conversion)] // an i64 on FreeBSD
+        0 => u64::try_from(limit.rlim_cur).unwrap_or(u64::MAX),
         _ => u64::MAX,
     }
 }
@@ -228,10 +251,6 @@ pub(crate) fn same_file(a: &Metadata, b: &Metadata) -> bool {
 
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-pub(crate) fn is_no_such_process(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ESRCH)
 }
 
 pub(crate) fn is_no_such_family(error: &io::Error) -> bool {
