@@ -229,8 +229,6 @@ fn cannot_listen(variable: &str, addr: SocketAddr, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     #[test]
@@ -244,20 +242,26 @@ mod tests {
 
     #[test]
     fn what_is_none() {
-        let check = |bytes: &[u8], expected: &str| {
-            assert_eq!(parse(OsStr::from_bytes(bytes)), Err(expected.to_owned()));
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse(OsStr::new(text)), Err(expected.to_owned()));
         };
-        check(b"", "empty");
-        check(b" ", "\" \", which is not a port number");
-        check(b" 80", "\" 80\", with space around the number");
-        check(b"80\n", "\"80\\n\", with space around the number");
-        check(b"8 0", "\"8 0\", which is not a port number");
-        check(b"65536", "\"65536\", which is too large for a port");
-        check(b"99999999999999999999", "\"99999999999999999999\", which is too large for a port");
-        check(b"-1", "\"-1\", which is not a port number");
-        check(b"+80", "\"+80\", which is not a port number");
-        check(b"tcp://10.0.0.1:80", "\"tcp://10.0.0.1:80\", which is not a port number");
-        check(b"80\xff", "\"80\\xFF\", which is not a port number");
-        check("\u{ff11}".as_bytes(), "\"１\", which is not a port number");
+        check("", "empty");
+        check(" ", "\" \", which is not a port number");
+        check(" 80", "\" 80\", with space around the number");
+        check("80\n", "\"80\\n\", with space around the number");
+        check("8 0", "\"8 0\", which is not a port number");
+        check("65536", "\"65536\", which is too large for a port");
+        check("99999999999999999999", "\"99999999999999999999\", which is too large for a port");
+        check("-1", "\"-1\", which is not a port number");
+        check("+80", "\"+80\", which is not a port number");
+        check("tcp://10.0.0.1:80", "\"tcp://10.0.0.1:80\", which is not a port number");
+        check("\u{ff11}", "\"１\", which is not a port number");
+    }
+
+    #[cfg(unix)] // where any bytes can be in an environment
+    #[test]
+    fn what_is_no_text() {
+        let value: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"80\xff");
+        assert_eq!(parse(value), Err("\"80\\xFF\", which is not a port number".to_owned()));
     }
 }

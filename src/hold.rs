@@ -268,6 +268,7 @@ fn tcp_socket(domain: Domain) -> io::Result<Socket> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")] // elsewhere, there is none
 mod tests {
     use std::net::TcpListener;
     use std::time::{Duration, Instant};

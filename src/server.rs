@@ -40,7 +40,6 @@ mod stop;
 mod stopped;
 mod stopping;
 mod tree;
-mod watchdog;
 mod way;
 
 use std::fmt;

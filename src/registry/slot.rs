@@ -162,6 +162,17 @@ pub(super) mod tests {
         assert!(lock(&path).is_some());
     }
 
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_is_open_stays_where_it_is() {
+        let (dir, path) = temp_slot();
+        let _slot = lock(&path).expect("the slot is free");
+        fs::remove_file(&path).expect_err("removed");
+        fs::rename(&path, dir.path().join("moved")).expect_err("moved");
+        assert!(lock(&path).is_none());
+    }
+
+    #[cfg(unix)] // on Windows, it cannot be replaced
     #[test]
     fn a_replaced_file_is_locked_anew() {
         let (_dir, path) = temp_slot();
@@ -174,6 +185,7 @@ pub(super) mod tests {
     }
 
     /// The file is replaced while somebody waits for it: he gets the new one.
+    #[cfg(unix)]
     #[test]
     fn who_waits_gets_the_file_that_is_there_then() {
         let (dir, path) = temp_slot();
@@ -226,6 +238,7 @@ pub(super) mod tests {
         assert!(lock(&path).is_some());
     }
 
+    #[cfg(unix)] // by what Unix has of these
     #[test]
     fn what_is_no_regular_file_is_refused() {
         let (dir, path) = temp_slot();

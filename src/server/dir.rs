@@ -1,18 +1,16 @@
 //! A directory that lives as long as its server: for its configuration, its data, its sockets.
 
 use std::env;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{self, Component, Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
+use crate::sys::{self, Watchdog};
 
 /// Made when it is first asked for. Its name is known before, to the watchdog too, which removes it
 /// if this process is killed.
@@ -160,7 +158,7 @@ impl State {
 /// Makes directories writable, whose files could not be removed: Go keeps its modules in such ones. No
 /// link is followed.
 fn open_all(dir: &Path) {
-    let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+    sys::make_removable(dir);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_all(&entry.path());
@@ -173,13 +171,17 @@ mod tests {
     use super::*;
 
     /// For root, it always was.
+    #[cfg(unix)] // where a directory can be read-only, and a watchdog removes it
     #[test]
     fn what_is_read_only_is_removed() {
+        use std::fs::Permissions;
+        use std::os::unix::fs::PermissionsExt;
+
         let remove = |dir: &Dir| dir.remove();
         let watched = |dir: &Dir| {
             let watchdog = Watchdog::spawn(Vec::new(), Duration::ZERO, dir.name());
             let watchdog = watchdog.expect("spawn").expect("a shell");
-            let pid = watchdog.group();
+            let pid = watchdog.pid().expect("a pid");
             drop(watchdog);
             sys::wait_for_exit(&[pid], Duration::from_secs(60));
         };
@@ -213,6 +215,7 @@ mod tests {
         assert!(!dir.path().exists(), "nobody would remove it");
     }
 
+    #[cfg(unix)] // by the names of directories
     #[test]
     fn its_name_is_absolute() {
         for (temp, expected) in [("/a", "/a"), ("", "/tmp")] {

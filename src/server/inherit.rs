@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,10 +90,9 @@ impl Inheritance {
         }
         let sockets = self.ports.iter().map(|&(_, port)| {
             let addr = SocketAddr::new(ports.host, port);
-            let listener = listen(addr).map(OwnedFd::from);
-            listener.map_err(|error| failure::cannot_listen(name, addr, error))
+            listen(addr).map_err(|error| failure::cannot_listen(name, addr, error))
         });
-        let sockets = sockets.collect::<Result<Vec<OwnedFd>>>()?;
+        let sockets = sockets.collect::<Result<Vec<TcpListener>>>()?;
         let names: Vec<_> = self.ports.iter().map(|(name, _)| name.as_str()).collect();
         command.env("LISTEN_FDS", names.len().to_string());
         command.env("LISTEN_FDNAMES", names.join(":"));

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, ExitStatus};
 
 use super::escape::{self, Trail};
 use super::look::Look;
 use super::tree;
-use super::watchdog::Watchdog;
 use crate::cookie::{self, Cookie};
-use crate::sys::{self, ProcessEntry, ProcessId, Signal};
+use crate::sys::{self, ProcessEntry, ProcessId, Signal, Watchdog};
 
 /// How many processes are named in an error.
 const MAX_DESCRIBED: usize = 8;
@@ -58,14 +56,18 @@ impl Process {
         stop_signal: Signal,
         mut trail: Trail,
     ) -> io::Result<Process> {
-        let group = watchdog.as_ref().map(Watchdog::group);
-        command.process_group(group.map_or(0, |group| group as i32));
+        let group = watchdog.as_ref().and_then(Watchdog::pid);
+        sys::lead_group(command, group);
         trail.cookie = Cookie::new();
         if let Some(cookie) = &trail.cookie {
             command.env(cookie::VARIABLE, cookie.value());
         }
         let told = watchdog.as_mut().map_or(Ok(()), |watchdog| watchdog.tell(stop_signal));
-        told.and_then(|()| command.spawn()).map(|child| {
+        let spawned = told.and_then(|()| command.spawn()).and_then(|mut child| {
+            let admitted = watchdog.as_ref().map(|watchdog| watchdog.admit(&mut child));
+            admitted.unwrap_or(Ok(())).map(|()| child)
+        });
+        spawned.map(|child| {
             let pipes =
                 [child.stdout.as_ref().map(sys::inode), child.stderr.as_ref().map(sys::inode)];
             trail.pipes = pipes.into_iter().flatten().flatten().collect();
@@ -140,7 +142,7 @@ impl Process {
     ) -> Family {
         let mut family = match look {
             Some(look) => self.family(look),
-            None => Family::default(),
+            None => Family { living: self.members(), is_unsure: false },
         };
         if let (true, Some(look)) = (search || family.living.is_empty(), look) {
             family = self.family_with_escaped(look, output_is_open);
@@ -151,6 +153,11 @@ impl Process {
             family.living.push(ProcessEntry { id, parent, group: self.group, session: 0 });
         }
         family
+    }
+
+    /// Who of it can be told without a look.
+    fn members(&self) -> Vec<ProcessEntry> {
+        self.watchdog.as_ref().map(Watchdog::members).unwrap_or_default()
     }
 
     /// The living ones of its group, with their descendants.
@@ -174,7 +181,7 @@ impl Process {
     /// Whether somebody of its group lives beside the watchdog.
     pub(super) fn group_lives(&self) -> bool {
         let members = self.group().map(sys::group_members);
-        let members = members.and_then(Result::ok).unwrap_or_default();
+        let members = members.and_then(Result::ok).unwrap_or_else(|| self.members());
         members.iter().any(|entry| Some(entry.id.pid) != self.watchdog())
     }
 
@@ -199,6 +206,9 @@ impl Process {
     /// Kills who is left, one by one, because a signal to the group would end the watchdog too, which
     /// has to take over if somebody will not go.
     pub(super) fn kill(&self, left: &[ProcessEntry]) {
+        if self.watchdog.as_ref().is_some_and(Watchdog::kill_members) {
+            return;
+        }
         for entry in left {
             // What may fail is seen at the next look: it is still there.
             if entry.id.pid == self.pid() {
@@ -217,7 +227,7 @@ impl Process {
     }
 
     pub(super) fn watchdog(&self) -> Option<u32> {
-        self.watchdog.as_ref().map(Watchdog::group)
+        self.watchdog.as_ref().and_then(Watchdog::pid)
     }
 
     /// After the sweep: lets the group's number go, and says how the child ended.

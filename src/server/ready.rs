@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -292,7 +291,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_owned();
     let missing = |why: String| format!("the command {program:?} {why}");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.process_group(0); // to end what it started, too
+    sys::lead_own_group(command); // to end what it started, too
     let mut child = command.spawn().map_err(|error| missing(format!("does not start: {error}")))?;
     sys::wait_for_exit(&[child.id()], ATTEMPT);
     match child.try_wait() {
@@ -375,15 +374,24 @@ mod tests {
         assert_eq!(server.join().expect("server").expect("the connection was reset"), 0);
     }
 
+    fn shell(script: &str) -> Result<(), String> {
+        let (program, argument) = if cfg!(windows) { ("cmd", "/c") } else { ("/bin/sh", "-c") };
+        let mut command = Command::new(program);
+        command.args([argument, script]);
+        run(&mut command)
+    }
+
     #[test]
     fn commands() {
-        let shell = |script: &str| {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", script]);
-            run(&mut command)
-        };
         assert_eq!(shell("exit 0"), Ok(()));
-        assert!(shell("exit 3").is_err_and(|why| why.contains("exit status: 3")));
+        let status = if cfg!(windows) { "exit code: 3" } else { "exit status: 3" };
+        assert!(shell("exit 3").is_err_and(|why| why.contains(status)));
+        assert!(run(&mut Command::new("/no/such")).is_err_and(|why| why.contains("not start")));
+    }
+
+    #[cfg(target_os = "linux")] // where somebody looks whether it is gone
+    #[test]
+    fn a_command_that_hangs_is_ended_with_what_it_started() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("pid");
         let both = format!("sleep 1000 & echo $! >{}; sleep 1000", file.display());
@@ -392,6 +400,5 @@ mod tests {
         sys::wait_for_exit(&[worker], Duration::from_secs(60));
         let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "its worker lives: {state}");
-        assert!(run(&mut Command::new("/no/such")).is_err_and(|why| why.contains("not start")));
     }
 }

@@ -15,12 +15,11 @@ use super::ports::Ports;
 use super::process::Process;
 use super::report::{Reader, Reports};
 use super::running::Running;
-use super::watchdog::Watchdog;
 use super::way::{Named, Source, Told, Way};
 use super::{failure, stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::sys::{self, Signal};
+use crate::sys::{self, Signal, Watchdog};
 
 impl Running {
     pub(super) fn spawn(config: &mut Config, leases: &[Lease]) -> Result<Running> {
@@ -113,9 +112,8 @@ fn watchdog(config: &Config, leases: &[Lease]) -> Result<Option<Watchdog>> {
         Some(Signal::Kill | Signal::Stop) => Duration::ZERO,
         _ => config.stop_grace,
     };
-    Watchdog::spawn(locks, grace, config.dir.name()).map_err(|error| {
-        Error::io(ErrorKind::Spawn, "start /bin/sh, which watches over each server", error)
-    })
+    Watchdog::spawn(locks, grace, config.dir.name())
+        .map_err(|error| Error::io(ErrorKind::Spawn, sys::WATCHDOG, error))
 }
 
 fn tell_variables(command: &mut Command, variables: &[String], named: &[Named], ports: &Ports) {

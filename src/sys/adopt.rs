@@ -5,24 +5,9 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Why a descriptor is not taken.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// It was before.
-    Taken,
-    NotOpen,
-    /// It is closed at exec, so it did not come through one.
-    NotInherited,
-    /// What it is instead, if that can be told.
-    NoSocket(Option<PathBuf>),
-    /// What it is instead.
-    NotTcp(&'static str),
-    NotListening,
-    Other(io::Error),
-}
+use super::refused::Refused;
 
 /// The numbers of those that were taken. They stay: what has such a number later is something else.
 static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());

@@ -1,6 +1,7 @@
 //! Sockets that a child inherits, from descriptor 3 on.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -45,7 +46,7 @@ impl Heirloom {
     }
 
     /// Until what this returns is dropped, children that are started inherit `sockets`.
-    pub(crate) fn give(&self, sockets: &[OwnedFd]) -> io::Result<Given<'_>> {
+    pub(crate) fn give(&self, sockets: &[TcpListener]) -> io::Result<Given<'_>> {
         let end = FIRST + self.numbers.len() as RawFd;
         let given: io::Result<Vec<_>> =
             sockets.iter().map(|socket| copy_from(socket.as_fd(), end)).collect();
@@ -93,7 +94,6 @@ fn copy_from(descriptor: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
     use std::process::Stdio;
 
     use super::*;
@@ -109,9 +109,9 @@ mod tests {
             String::from_utf8(output.stdout).expect("a path").lines().map(str::to_owned).collect()
         };
         for _ in 0..2 {
-            let bind = |_| TcpListener::bind("127.0.0.1:0").expect("listen").into();
-            let sockets: Vec<OwnedFd> = (0..2).map(bind).collect();
-            let named = |socket: &OwnedFd| {
+            let bind = |_| TcpListener::bind("127.0.0.1:0").expect("listen");
+            let sockets: Vec<TcpListener> = (0..2).map(bind).collect();
+            let named = |socket: &TcpListener| {
                 let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
                 std::fs::read_link(path).expect("a socket").display().to_string()
             };
@@ -130,8 +130,8 @@ mod tests {
         let heirloom = Heirloom::new(3);
         let mut command = Command::new("/no/such");
         heirloom.install(&mut command);
-        let bind = |_| TcpListener::bind("127.0.0.1:0").expect("listen").into();
-        let sockets: Vec<OwnedFd> = (0..3).map(bind).collect();
+        let bind = |_| TcpListener::bind("127.0.0.1:0").expect("listen");
+        let sockets: Vec<TcpListener> = (0..3).map(bind).collect();
         let _given = heirloom.give(&sockets).expect("copies");
         let error = command.spawn().expect_err("no such program");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

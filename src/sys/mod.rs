@@ -1,22 +1,39 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
 //! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it, `adopt.rs` what this process
-//! got as one. Of sockets (`sockets`, by `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`)
-//! and of the machine (`linux`), only Linux tells; elsewhere, `blind.rs` says that nobody looked, and `bsd.rs`
-//! has what macOS and the BSDs do in a way of their own. This is the
+//! got as one, `watchdog.rs` what ends a server when its harness dies first. On Windows, that is `windows.rs`,
+//! `no_heirs.rs`, and `job.rs`. Of sockets (`sockets`, by `diag` or `proc_net`), of processes (`process`,
+//! `owners`, `pidfd`) and of the machine (`linux`), only Linux tells; elsewhere, `blind.rs` says that nobody
+//! looked, and `bsd.rs` has what macOS and the BSDs do in a way of their own. This is the
 //! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
 #![allow(unsafe_code)]
 
 // Each of these is compiled by CI; what is not, would be broken.
-#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
-compile_error!("portlease supports Linux, macOS and FreeBSD");
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows)))]
+compile_error!("portlease supports Linux, macOS, FreeBSD and Windows");
 
-mod adopt;
 mod id;
-mod inherit;
+#[cfg_attr(windows, allow(dead_code))] // nothing is inherited there
+mod refused;
+mod signal;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // nobody looks at sockets there
 mod socket;
+
+#[cfg(unix)]
+mod adopt;
+#[cfg(unix)]
+mod inherit;
+#[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod watchdog;
+
+#[cfg(windows)]
+mod job;
+#[cfg(windows)]
+mod no_heirs;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(target_os = "linux")]
 mod diag;
@@ -35,10 +52,10 @@ mod sockets;
 
 #[cfg(not(target_os = "linux"))]
 mod blind;
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 mod bsd;
 
-pub use unix::Signal;
+pub use signal::Signal;
 
 /// Feeds all parsers of what the kernel prints.
 #[cfg(fuzzing)]
@@ -50,19 +67,37 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
     }
 }
 
-pub(crate) use adopt::{Refused, adopt_listener};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use blind::*;
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 pub(crate) use bsd::{ephemeral_ports, wait_for_exit};
 pub(crate) use id::{Owners, ProcessEntry, ProcessId};
-pub(crate) use inherit::{Given, Heirloom};
+pub(crate) use refused::Refused;
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
-pub(crate) use unix::{
-    bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
-    is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked, max_file_size,
-    monotonic_millis, open_dir, open_private, parked, read_at, registry_dir, same_file,
-    signal_group, signal_process, write_at,
+#[cfg(unix)]
+pub(crate) use {
+    adopt::adopt_listener,
+    inherit::{Given, Heirloom},
+    unix::{
+        bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
+        is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked, make_removable,
+        max_file_size, monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file,
+        signal_group, signal_process, write_at,
+    },
+    watchdog::{WATCHDOG, Watchdog, lead_group, lead_own_group},
+};
+#[cfg(windows)]
+pub(crate) use {
+    job::{
+        WATCHDOG, Watchdog, lead_group, lead_own_group, signal_group, signal_process, wait_for_exit,
+    },
+    no_heirs::{Given, Heirloom, adopt_listener},
+    windows::{
+        bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
+        ephemeral_ports, is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked,
+        make_removable, max_file_size, monotonic_millis, open_dir, open_private, read_at,
+        registry_dir, same_file, write_at,
+    },
 };
 #[cfg(target_os = "linux")]
 pub(crate) use {
@@ -80,7 +115,7 @@ pub(crate) use {
     sockets::{servers, sockets},
 };
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 use bsd::other_than_tcp;
 #[cfg(target_os = "linux")]
 use linux::other_than_tcp;

@@ -1,37 +1,15 @@
 //! What every Unix offers.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::Socket;
 
-/// A signal for a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Signal {
-    /// `SIGTERM`: end.
-    Terminate,
-    /// `SIGINT`: end, as by Ctrl-C.
-    Interrupt,
-    /// `SIGQUIT`: end, for some servers after their clients.
-    Quit,
-    /// `SIGHUP`: for many servers, read the configuration anew.
-    Hangup,
-    /// `SIGUSR1`.
-    User1,
-    /// `SIGUSR2`.
-    User2,
-    /// `SIGSTOP`: stop until [`Signal::Continue`]; cannot be ignored.
-    Stop,
-    /// `SIGCONT`: go on.
-    Continue,
-    /// `SIGKILL`: end at once; cannot be ignored.
-    Kill,
-}
+use super::Signal;
 
 impl Signal {
     /// As `kill -s` takes it.
@@ -100,7 +78,7 @@ const MAX_SENT: usize = 253;
 
 /// A socket in whose queue copies of `files` wait: they stay open for as long as it does, in whatever
 /// process.
-pub(crate) fn parked(files: &[File]) -> io::Result<OwnedFd> {
+pub(super) fn parked(files: &[File]) -> io::Result<OwnedFd> {
     let (sender, receiver) = UnixStream::pair()?;
     for files in files.chunks(MAX_SENT) {
         let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
@@ -228,6 +206,11 @@ pub(crate) fn dir_problem(metadata: &Metadata) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Lets a directory be removed, and what is in it.
+pub(crate) fn make_removable(dir: &Path) {
+    let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
 }
 
 /// Reads what is at `offset`, at most as much as fits; less, or nothing, at the end of the file.

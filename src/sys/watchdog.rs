@@ -44,7 +44,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::sys::{self, Signal};
+use super::id::ProcessEntry;
+use super::unix::{parked, signal_group};
+use super::{Signal, wait_for_exit};
+
+/// What its start is, for errors.
+pub(crate) const WATCHDOG: &str = "start /bin/sh, which watches over each server";
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
@@ -56,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A shell that ends its process group when this value is gone, unless it was dismissed before.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(crate) struct Watchdog {
     shell: Child,
     socket: UnixStream,
     may_be_signalled: bool,
@@ -68,7 +73,7 @@ impl Watchdog {
     /// one when it is done.
     ///
     /// `Ok(None)`: there is no `/bin/sh`.
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         mut locks: Vec<File>,
         grace: Duration,
         dir: &Path,
@@ -76,7 +81,7 @@ impl Watchdog {
         let (socket, its_end) = UnixStream::pair()?;
         let grace = grace.min(MAX_GRACE);
         let lock = locks.pop();
-        let others = if locks.is_empty() { None } else { Some(sys::parked(&locks)?) };
+        let others = if locks.is_empty() { None } else { Some(parked(&locks)?) };
         let tenths = grace.as_millis() / 100;
         let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "portlease-watchdog", &tenths.to_string()])
@@ -95,7 +100,7 @@ impl Watchdog {
     }
 
     /// Says by which signal it is to ask the server to end; before this, by SIGTERM.
-    pub(super) fn tell(&mut self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn tell(&mut self, signal: Signal) -> io::Result<()> {
         let signal = match signal {
             Signal::Kill | Signal::Stop => Signal::Terminate, // the shell would be the first to go
             signal => signal,
@@ -104,13 +109,29 @@ impl Watchdog {
     }
 
     /// The number of its process group, and its own pid.
-    pub(super) fn group(&self) -> u32 {
+    pub(crate) fn pid(&self) -> Option<u32> {
+        Some(self.shell.id())
+    }
+
+    fn group(&self) -> u32 {
         self.shell.id()
+    }
+
+    /// The server was started into its group, and runs.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as on Windows, where it may fail
+    pub(crate) fn admit(&self, _server: &mut Child) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Who of the group lives, as far as can be told without a look at all processes.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn members(&self) -> Vec<ProcessEntry> {
+        Vec::new()
     }
 
     /// Waits until a signal to the group will not end the watchdog: for its first millisecond, it
     /// would.
-    pub(super) fn brace(&mut self) {
+    pub(crate) fn brace(&mut self) {
         if !self.may_be_signalled {
             let _ = self.socket.set_read_timeout(Some(PATIENCE));
             // A byte, or the end, if it is gone.
@@ -123,12 +144,18 @@ impl Watchdog {
 
     /// Kills it, and with it whoever of its group was forked between two looks. By then the group's
     /// number is its own for sure: it lives, since nobody else kills it.
-    pub(super) fn kill_group(&self) {
-        let _ = sys::signal_group(self.group(), Signal::Kill);
+    pub(crate) fn kill_group(&self) {
+        let _ = signal_group(self.group(), Signal::Kill);
+    }
+
+    /// Kills who is of it, and spares the watchdog. Whether that can be done at once: here not.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn kill_members(&self) -> bool {
+        false
     }
 
     /// Ends it, before it has a server.
-    pub(super) fn dismiss(watchdog: Option<Watchdog>) {
+    pub(crate) fn dismiss(watchdog: Option<Watchdog>) {
         if let Some(watchdog) = watchdog {
             watchdog.kill_group();
             watchdog.reap();
@@ -136,10 +163,20 @@ impl Watchdog {
     }
 
     /// Reaps it. From now on, the group's number may come to mean another.
-    pub(super) fn reap(mut self) {
-        sys::wait_for_exit(&[self.shell.id()], PATIENCE);
+    pub(crate) fn reap(mut self) {
+        wait_for_exit(&[self.shell.id()], PATIENCE);
         let _ = self.shell.try_wait();
     }
+}
+
+/// Children of `command` are of the group `group`, or lead one of their own.
+pub(crate) fn lead_group(command: &mut Command, group: Option<u32>) {
+    command.process_group(group.map_or(0, |group| group as i32));
+}
+
+/// Children of `command` lead a group of their own.
+pub(crate) fn lead_own_group(command: &mut Command) {
+    lead_group(command, None);
 }
 
 #[cfg(test)]
@@ -178,8 +215,8 @@ mod tests {
             let watchdog = Watchdog::spawn(Vec::new(), Duration::ZERO, Path::new(""));
             let mut watchdog = watchdog.expect("spawn").expect("a shell");
             watchdog.brace();
-            sys::signal_group(watchdog.group(), signal).expect("signal");
-            sys::wait_for_exit(&[watchdog.group()], Duration::from_millis(50));
+            signal_group(watchdog.group(), signal).expect("signal");
+            wait_for_exit(&[watchdog.group()], Duration::from_millis(50));
             assert!(watchdog.shell.try_wait().expect("wait").is_none(), "{signal:?}");
             watchdog.kill_group();
             watchdog.reap();
