@@ -8,8 +8,6 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,16 +51,27 @@ fn programs() -> Option<PathBuf> {
     env::split_paths(&path).chain(debian).find(|dir| dir.join("initdb").exists())
 }
 
-/// Runs in `dir`; if we are root, as `nobody`, to whom `dir` is given: PostgreSQL refuses to be root.
+/// Runs in `dir`.
 fn command(program: &Path, dir: &Path) -> io::Result<Command> {
-    const NOBODY: u32 = 65_534;
     let mut command = Command::new(program);
     command.current_dir(dir);
+    #[cfg(unix)]
+    as_nobody(&mut command, dir)?;
+    Ok(command)
+}
+
+/// If we are root, runs it as `nobody`, to whom `dir` is given: PostgreSQL refuses to be root.
+#[cfg(unix)]
+fn as_nobody(command: &mut Command, dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65_534;
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
         chown(dir, Some(NOBODY), Some(NOBODY))?;
         command.uid(NOBODY).gid(NOBODY);
     }
-    Ok(command)
+    Ok(())
 }
 
 /// All that it answers to one query, as it comes. A real client does more: postgres, sqlx, diesel ...

@@ -1,5 +1,6 @@
 //! What only `portlease::tokio` does: futures that are dropped half-way, drops inside a runtime, lines as
 //! they come. What it shares with the sync side is tested beside that.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The child's half: one program, which asks for its listeners by `portlease::child`, under each way to agree
 //! on a port; and what it says when it gets none. Messages that mention a port: `messages.rs`.
+#![cfg(target_os = "linux")] // inherited sockets, and looks into `/proc`
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The kinds of children there are. Each ends in bounded time, with the right error or the right
 //! service; and then nothing is left, neither a process nor a claim to the port.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

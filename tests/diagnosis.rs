@@ -1,5 +1,6 @@
 //! Who has a port, in words: each case as a text for a reviewer, seen by several. The same as a value:
 //! `diagnosis_values`.
+#![cfg(target_os = "linux")] // elsewhere, nobody looks
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Who has a port, as a value: exactly the sockets that are on it, what they do, and whose they are.
 //! The same in words: `diagnosis`.
+#![cfg(target_os = "linux")] // elsewhere, nobody looks
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Servers that need each other: what is started when, what is stopped when, and what becomes of the
 //! others if one fails.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! The harness ends, in whatever way: no server is left, and its port is leased until it is gone. Neither
 //! form of servers makes a difference, since the watchdog is the same; so what is about terminals, and about
 //! limits, is tested with one of them.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

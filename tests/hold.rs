@@ -1,4 +1,5 @@
 //! The kernel's hold, in network namespaces whose settings the test may choose.
+#![cfg(target_os = "linux")] // elsewhere, there is none
 
 mod support;
 

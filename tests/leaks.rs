@@ -1,4 +1,5 @@
 //! Each alone in its process: what it counts belongs to nobody else.
+#![cfg(target_os = "linux")] // counts by `/proc`
 
 mod support;
 

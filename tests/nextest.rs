@@ -1,4 +1,5 @@
 //! What nextest says of tests that end with a server, in whatever way.
+#![cfg(target_os = "linux")] // counts by `/proc`
 
 mod support;
 

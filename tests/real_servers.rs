@@ -1,6 +1,7 @@
 //! Servers as people run them, in several processes, as daemons, beside strangers: of each, all is
 //! gone after a stop, whatever became of its main process. How they serve: `protocols.rs`. The tests
 //! are ignored by default, because the servers have to be installed.
+#![cfg(target_os = "linux")] // as Linux has them
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! A hostile directory: clear errors or correct service, never a wrong lease, never a panic.
+#![cfg(target_os = "linux")] // owners, modes, links, namespaces
 
 mod support;
 

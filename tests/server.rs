@@ -1,4 +1,5 @@
 //! Servers: from the command to a port that accepts, and until nothing is left of them.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Supervision: who dies is started again, a bounded number of times, and it is on record.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

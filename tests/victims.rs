@@ -1,5 +1,6 @@
 //! Tests that end in each of the ways that a test can, with a server. They are run by
 //! `tests/nextest.rs`, which knows what has to come of it.
+#![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Cause, Diagnosis, Owner, Role, Socket, SocketState, Unseen};
+use crate::sys;
 
 /// `port 5432 is in use ...`, a line for each thing that was seen, and the next step.
 impl fmt::Display for Diagnosis {
@@ -19,6 +20,8 @@ impl Diagnosis {
         let text = match self.cause() {
             Cause::Listening => "in use",
             Cause::Leased => "leased",
+            // Only that a bind was refused is known.
+            Cause::Bound if self.blind.is_some() => "in use",
             Cause::Bound => "bound by somebody who does not listen",
             Cause::Connected => "one end of a connection",
             Cause::Udp => "in use by UDP",
@@ -48,8 +51,10 @@ impl Diagnosis {
             };
             format!("leased by {own}{}{gone}", lease.holder)
         });
+        let blind = self.blind.as_ref().filter(|_| self.cause() == Cause::Bound);
+        let blind = blind.map(|why| format!("whose it is was not looked at: {why}"));
         let next = self.next_step().map(|next| format!("next: {next}"));
-        lease.into_iter().chain(self.socket_lines()).chain(next)
+        lease.into_iter().chain(self.socket_lines()).chain(blind).chain(next)
     }
 
     /// What fits best to do, if the port is wanted.
@@ -139,6 +144,9 @@ impl Diagnosis {
     /// What helps to find who has `socket`.
     fn look_for(&self, socket: Option<&Socket>) -> String {
         let port = self.port;
+        if self.blind.is_some() {
+            return format!("look who it is (`{}`), or let any port be chosen", sys::LIST_SOCKETS);
+        }
         let listens = matches!(self.cause(), Cause::Listening | Cause::Udp);
         let look = match socket.and_then(|socket| Some((socket, socket.unseen?))) {
             Some((socket, Unseen::NotPermitted | Unseen::NoTime)) => {
@@ -325,6 +333,13 @@ mod tests {
             "port 5432 is not to be looked at: no netlink\n  \
              next: let any port be chosen, or look from outside of this container",
         );
+        let look = format!(
+            "port 5432 is in use\n  whose it is was not looked at: no netlink\n  \
+             next: look who it is (`{}`), or let any port be chosen",
+            sys::LIST_SOCKETS
+        );
+        let blind = Some("no netlink".to_owned());
+        check(&Diagnosis { blind, ..with(Bind::Refused) }, Cause::Bound, &look);
     }
 
     #[test]

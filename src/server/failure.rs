@@ -178,6 +178,10 @@ pub(super) const NOTHING_IN_FILE: &str = "it has not written its port to the fil
 /// What is missing of a server that is only looked at.
 pub(super) const NOTHING_OBSERVED: &str = "it does not listen on any port that its clients get to";
 
+/// What is missing of one at whose sockets nobody can look.
+pub(super) const CANNOT_OBSERVE: &str = "where it listens cannot be looked at here; let it say so, \
+     and use `report_port`, or tell it a port with `env_port`";
+
 /// What is missing if nobody listens at `addr`; `beside`: who listens on its port.
 pub(super) fn nobody_listens(protocol: Protocol, addr: SocketAddr, beside: Option<&str>) -> String {
     if protocol == Protocol::Udp {

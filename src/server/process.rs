@@ -194,13 +194,14 @@ impl Process {
         sys::signal_process(self.pid(), signal)
     }
 
-    /// Sends a signal to the group, whose watchdog survives it.
-    pub(super) fn signal_group(&mut self, signal: Signal) {
+    /// Sends a signal to the group, whose watchdog survives it. Whether a group can be sent one here.
+    pub(super) fn signal_group(&mut self, signal: Signal) -> bool {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.brace();
         }
-        // What may fail is that everybody is gone, which the next look shows.
-        let _ = self.group().map(|group| sys::signal_group(group, signal));
+        // What else may fail is that everybody is gone, which the next look shows.
+        let sent = self.group().map_or(Ok(()), |group| sys::signal_group(group, signal));
+        !sent.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
     }
 
     /// Kills who is left, one by one, because a signal to the group would end the watchdog too, which

@@ -164,6 +164,7 @@ impl Running {
             Who::Server => self.listened_on(config, &reports),
             Who::Anybody | Who::Nobody => None,
         };
+        let is_blind = listening.is_none();
         let listening = listening.unwrap_or_else(|| reports.all_main());
         let choice = match config.way {
             Some(Way::Observe) => chooser.observed(&listening, now),
@@ -184,6 +185,7 @@ impl Running {
             Choice::Ambiguous(why) => return Err(Missing::Certainly(why)),
             Choice::Wait(said) => {
                 let nothing = match config.way {
+                    Some(Way::Observe) if is_blind => failure::CANNOT_OBSERVE,
                     Some(Way::Observe) => failure::NOTHING_OBSERVED,
                     Some(Way::Report(Source::File(_))) => failure::NOTHING_IN_FILE,
                     _ => failure::NOTHING_REPORTED,

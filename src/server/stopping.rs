@@ -125,7 +125,9 @@ impl Stopping {
         match stop::next(self.rest(), self.sent, since, self.grace) {
             Step::Terminate => {
                 self.sent(Sent::Terminate);
-                self.process.signal_group(self.signal);
+                if !self.process.signal_group(self.signal) {
+                    self.grace = Duration::ZERO; // nobody was asked: there is nothing to wait for
+                }
                 // A stopped process never handles the signal.
                 self.process.signal_group(Signal::Continue);
                 self.ask_outside();

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+/// What shows people who has which port.
+pub(crate) const LIST_SOCKETS: &str =
+    if cfg!(target_os = "macos") { "lsof -nP -i" } else { "sockstat" };
+
 /// The ports from which the kernel serves `bind(0)` and outgoing connections: ip(4), 49152-65535 on
 /// macOS and 10000-65535 on FreeBSD if nobody changed it.
 pub(crate) fn ephemeral_ports() -> Option<RangeInclusive<u16>> {

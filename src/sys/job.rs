@@ -228,13 +228,17 @@ fn resume(pid: u32) -> io::Result<()> {
 
 /// Sends `signal` to the processes of a group that have our console. The caller must know that the number
 /// still means its group: who leads it has not been waited for.
+///
+/// # Errors
+///
+/// `Unsupported`: nobody can be asked by this.
 pub(crate) fn signal_group(group: u32, signal: Signal) -> io::Result<()> {
     match signal {
         Signal::Terminate | Signal::Interrupt | Signal::Quit => {
             // 0 would mean everybody who has our console. SAFETY: it takes two integers.
             let sent =
                 group != 0 && unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) } != 0;
-            if sent { Ok(()) } else { Err(io::Error::last_os_error()) }
+            if sent { Ok(()) } else { Err(cannot_ask()) }
         }
         Signal::Kill => signal_process(group, signal),
         Signal::Continue => Ok(()), // nobody was stopped
@@ -254,6 +258,13 @@ pub(crate) fn signal_process(pid: u32, signal: Signal) -> io::Result<()> {
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// As it is where this process has no console.
+fn cannot_ask() -> io::Error {
+    let why = io::Error::last_os_error();
+    let message = format!("a Ctrl-Break cannot be sent, which takes a console: {why}");
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 fn no_such_signal() -> io::Error {
@@ -291,4 +302,70 @@ fn open(right: u32, pid: u32) -> io::Result<OwnedHandle> {
     }
     // SAFETY: the call has just made it, so nobody else owns it.
     Ok(unsafe { OwnedHandle::from_raw_handle(process) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// `cmd` waits for its input; nobody writes any.
+    fn waiting() -> Command {
+        let mut command = Command::new("cmd");
+        command.args(["/c", "set /p x="]).stdin(Stdio::piped()).stdout(Stdio::null());
+        command
+    }
+
+    fn admitted(watchdog: &Watchdog) -> Child {
+        let mut command = waiting();
+        lead_group(&mut command, None);
+        let mut child = command.spawn().expect("cmd");
+        wait_for_exit(&[child.id()], Duration::from_millis(20)); // suspended
+        assert!(watchdog.members().is_empty());
+        watchdog.admit(&mut child).expect("admitted");
+        child
+    }
+
+    fn watchdog() -> Watchdog {
+        Watchdog::spawn(Vec::new(), Duration::ZERO, Path::new("")).expect("a job").expect("one")
+    }
+
+    #[test]
+    fn who_is_admitted_is_a_member_and_runs() {
+        let watchdog = watchdog();
+        let mut child = admitted(&watchdog);
+        let pids: Vec<u32> = watchdog.members().iter().map(|entry| entry.id.pid).collect();
+        assert_eq!(pids, [child.id()]);
+        drop(child.stdin.take()); // it reads the end, so it runs
+        assert!(child.wait().is_ok());
+        assert!(watchdog.members().is_empty());
+    }
+
+    #[test]
+    fn the_job_ends_with_its_handle() {
+        let watchdog = watchdog();
+        let mut child = admitted(&watchdog);
+        assert!(child.try_wait().expect("wait").is_none());
+        drop(watchdog);
+        wait_for_exit(&[child.id()], Duration::from_secs(60));
+        assert!(child.try_wait().expect("wait").is_some());
+    }
+
+    #[test]
+    fn what_is_asked_for_is_sent_or_said_not_to_be() {
+        let watchdog = watchdog();
+        let mut child = admitted(&watchdog);
+        for signal in [Signal::Hangup, Signal::User1, Signal::User2, Signal::Stop] {
+            let error = signal_group(child.id(), signal).expect_err("no such signal");
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{signal:?}");
+        }
+        // Whether there is a console is not known, nor whether `cmd` ends by it.
+        if let Err(error) = signal_group(child.id(), Signal::Terminate) {
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+        }
+        assert!(signal_group(0, Signal::Kill).is_err() && signal_process(0, Signal::Kill).is_err());
+        signal_process(child.id(), Signal::Kill).expect("killed");
+        assert!(!child.wait().expect("its end").success());
+    }
 }

@@ -12,6 +12,9 @@ use super::adopt::option;
 /// A socket can keep a port which servers can bind all the same; see `hold`.
 pub(crate) const HAS_HOLDS: bool = true;
 
+/// What shows people who has which port.
+pub(crate) const LIST_SOCKETS: &str = "ss -antup";
+
 /// Identifies the network namespace of the calling thread. `None` where `/proc` is missing.
 ///
 /// Of the thread, not of the process: `setns` and `unshare` change one thread only.

@@ -21,6 +21,9 @@ use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::Win32::UI::Shell::GetUserProfileDirectoryW;
 
+/// What shows people who has which port.
+pub(crate) const LIST_SOCKETS: &str = "netstat -ano";
+
 /// Opens, or creates, a file to be locked.
 ///
 /// Follows no symbolic link. While it is open, nobody can delete or rename it, so that a path always

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{self, Command, Output};
 
-use super::{stdout_of, unshare};
+use super::stdout_of;
+#[cfg(unix)]
+use super::unshare;
 
 /// Names the test that is run inside.
 const INSIDE: &str = "PORTLEASE_TEST_INSIDE";
@@ -24,6 +26,7 @@ pub(crate) fn in_own_process(name: &str) -> bool {
 
 /// Runs the test `name` once more, in a pid namespace where it is pid 1 and nobody reaps orphans. There
 /// this is true; elsewhere it returns when that is done, or not possible.
+#[cfg(unix)]
 pub(crate) fn in_own_pid_namespace(name: &str) -> bool {
     is_inside(name) || again_in_namespaces(name, &[], "exec env \"$@\"")
 }

@@ -11,8 +11,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
-use std::os::unix::process::parent_id;
+#[cfg(unix)]
+use std::os::{fd::AsFd, unix::process::parent_id};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::{Barrier, OnceLock};
@@ -42,10 +42,11 @@ fn main() {
             thread::spawn(move || datagrams(port));
             serve(port)
         }
+        #[cfg(unix)]
         ["serve-inherited"] => serve_inherited(),
         ["serve-all", ref ports @ ..] => serve_all(ports),
         ["own-half", ref names @ ..] => own_half(names),
-        #[cfg(feature = "tokio")]
+        #[cfg(all(unix, feature = "tokio"))]
         ["own-half-awaited", ref names @ ..] => own_half_awaited(names),
         ["own-half-on", ip] => {
             serve_with_each(&[or_exit(child::listener_on(ip.parse::<IpAddr>().unwrap()))]);
@@ -116,6 +117,7 @@ fn main() {
             thread::spawn(move || worker.wait());
             serve(env::var("PORT").unwrap().parse().unwrap());
         }
+        #[cfg(unix)]
         ["serve-orphaned", parent, port] => {
             say("waiting");
             while parent_id().to_string() == parent {
@@ -123,6 +125,8 @@ fn main() {
             }
             serve(port.parse().unwrap());
         }
+        ["serve-with-worker"] => serve_with_worker(),
+        ["plain-harness"] => plain_harness(),
         ["daemon", way, environment] => daemonize(way, environment),
         ["sleep"] => sleep_for_ever(),
         ["hold", dir, count] => hold(dir, count.parse().unwrap()),
@@ -270,7 +274,29 @@ fn serve(port: u16) -> ! {
     }
 }
 
+/// The same server, beside a worker that it starts, which serves too; says where that is.
+fn serve_with_worker() -> ! {
+    let mut worker = Command::new(own_path());
+    let mut worker = worker.arg("serve").env_remove("PORT").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    say(format_args!("WORKER {}", line.trim_end()));
+    thread::spawn(move || worker.wait());
+    serve(env::var("PORT").unwrap().parse().unwrap())
+}
+
+/// Starts that server, says where both are, and waits to be killed.
+fn plain_harness() -> ! {
+    let mut command = Command::new(own_path());
+    command.arg("serve-with-worker");
+    let server = Server::builder(command).env_port("PORT").start().unwrap();
+    let line = server.wait_for_line("WORKER", Duration::from_secs(60)).unwrap();
+    say(format_args!("serving {} {}", server.port(), line.text()));
+    sleep_for_ever()
+}
+
 /// The same server on the socket that is its standard input.
+#[cfg(unix)]
 fn serve_inherited() -> ! {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
     loop {
@@ -344,7 +370,7 @@ fn own_half(names: &[&str]) -> ! {
 }
 
 /// The same server on tokio, which handles `SIGTERM` itself.
-#[cfg(feature = "tokio")]
+#[cfg(all(unix, feature = "tokio"))]
 #[tokio::main(flavor = "current_thread")]
 async fn own_half_awaited(names: &[&str]) {
     use portlease::tokio::child;
@@ -434,6 +460,7 @@ fn bind(address: SocketAddr, how: &str) -> io::Result<Socket> {
     socket.set_reuse_address(how != "exclusive")?;
     match how {
         "alone" | "exclusive" => {}
+        #[cfg(unix)]
         "shared" => socket.set_reuse_port(true)?,
         "both" => socket.set_only_v6(false)?,
         "v6only" => socket.set_only_v6(true)?,

@@ -5,7 +5,9 @@
 
 pub(crate) mod alone;
 pub(crate) mod dice;
+#[cfg(unix)]
 pub(crate) mod real;
+#[cfg(unix)]
 pub(crate) mod snapshot;
 pub(crate) mod twin;
 
@@ -14,6 +16,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -34,7 +37,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The program of `child.rs`, which cargo builds beside the tests.
 pub(crate) fn child_path() -> PathBuf {
     let tests = env::current_exe().unwrap();
-    let path = tests.ancestors().nth(2).unwrap().join("examples/test-child");
+    let path = tests.ancestors().nth(2).unwrap().join("examples").join("test-child");
+    let path = path.with_extension(env::consts::EXE_EXTENSION);
     assert!(path.exists(), "{} is missing: `cargo build --examples` makes it", path.display());
     path
 }
@@ -261,6 +265,7 @@ impl Allotment {
 
 /// Makes the network namespaces, mounts and users that a test needs. `None`: not possible here, and
 /// the reason was printed. Where it must be possible (`PORTLEASE_TEST_ALL`, in CI), it fails.
+#[cfg(unix)]
 pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Option<Output> {
     let mut all_flags = flags.to_vec();
     if !is_root() {
@@ -276,10 +281,12 @@ pub(crate) fn unshare(flags: &[&str], script: &str, arguments: &[&str]) -> Optio
 }
 
 /// Another user of this machine, who may run the child program.
+#[cfg(unix)]
 pub(crate) struct SomebodyElse {
     home: TempDir,
 }
 
+#[cfg(unix)]
 impl SomebodyElse {
     /// `None`: not possible here, and the reason was printed.
     pub(crate) fn new() -> Option<SomebodyElse> {
@@ -327,10 +334,12 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     None
 }
 
+#[cfg(unix)]
 pub(crate) fn is_root() -> bool {
     uid() == 0
 }
 
+#[cfg(unix)]
 pub(crate) fn uid() -> u32 {
     fs::metadata("/proc/self").unwrap().uid()
 }
