@@ -6,6 +6,7 @@
 //! - [`fixed_port`]: programs whose port cannot be changed.
 //! - [`docker`]: servers in containers, with a port of the host.
 //! - [`coming_from`]: portpicker, reserve-port, port_check, `bind(0)` and drop; freeport and portserver.
+//! - [`platforms`]: what is promised on Linux, macOS, FreeBSD and Windows, and how that was proved.
 //! - [`troubleshooting`]: what a failure looks like, what to look at, what to do.
 
 #[doc = include_str!("guide/ways.md")]
@@ -28,6 +29,9 @@ pub mod docker {}
 
 #[doc = include_str!("guide/coming_from.md")]
 pub mod coming_from {}
+
+#[doc = include_str!("guide/platforms.md")]
+pub mod platforms {}
 
 #[doc = include_str!("guide/troubleshooting.md")]
 pub mod troubleshooting {}

@@ -99,6 +99,15 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 ///   one), and for other network namespaces, slot and range remain.
 /// - A hold is not in `/proc/net/tcp`, and `ss` and `lsof` do not show it (`ss --bound-inactive` does,
 ///   since Linux 6.8).
+///
+/// # On macOS, FreeBSD and Windows
+///
+/// There is no hold. A lease excludes other leases of the same registry by the slot's lock (`flock`,
+/// `LockFileEx`), which the kernel frees with the process; it is taken only if exclusive binds of both wildcards
+/// and both loopback addresses succeed at that moment (on Windows, with `SO_EXCLUSIVEADDRUSE`); and its port is
+/// from a range that the system does not hand out by itself (but on FreeBSD, which serves `bind(0)` from
+/// 10000 on). Who asks for that very number without a lease gets it, and another registry too, as long as no
+/// server is bound. It takes one descriptor. [All of it in one table](crate::guide::platforms).
 #[must_use = "the port is free again as soon as the lease is dropped; keep it in a variable for as \
               long as the server lives"]
 pub struct Lease {

@@ -32,7 +32,8 @@
 //!
 //! - It does not make a server listen: see [`Lease`] for the servers that a held port keeps out.
 //! - It does not start containers.
-//! - It runs on Linux so far.
+//! - It does not promise the same on every system. Most of it is for Linux; what is left of it on macOS, FreeBSD
+//!   and Windows stands in [one table](guide::platforms).
 //!
 //! What each type does not guarantee stands in its own documentation, under that heading.
 //!
@@ -44,6 +45,7 @@
 //! - [Programs whose port cannot be changed](guide::fixed_port).
 //! - [Docker](guide::docker): servers in containers, with a port of the host.
 //! - [Coming from](guide::coming_from) portpicker, reserve-port, port_check, or `bind(0)` and drop.
+//! - [Platforms](guide::platforms): what is promised where, and how that was proved.
 //! - [Troubleshooting](guide::troubleshooting), by what a failure looks like.
 #![deny(
     clippy::dbg_macro,

@@ -46,7 +46,9 @@ static GLOBAL: OnceCell<Registry> = OnceCell::new();
 /// - `PORTLEASE_DIR`: the directory; created if it is missing. Unset or empty:
 ///   `/tmp/portlease-UID`, which depends neither on `TMPDIR` nor on `HOME`, because jobs that set
 ///   them differently would not see each other. If that name is taken by something that is not a
-///   directory of this user with mode 0700, `-1` to `-7` are appended and tried.
+///   directory of this user with mode 0700, `-1` to `-7` are appended and tried. On Windows:
+///   `AppData\Local\portlease` in the profile of the account, whatever the environment says; who
+///   may use it is not looked at.
 /// - `PORTLEASE_RANGE`: the ports, as `20000-29999` or a list (`20000-20999,25000`), used as they
 ///   stand. Unset or empty: 20000 to 29999 without the kernel's ephemeral range, without
 ///   `ip_local_reserved_ports`, and without the ports of well-known servers. The kernel's settings

@@ -83,6 +83,8 @@ impl ServerBuilder {
     ///
     /// # What this does not guarantee
     ///
+    /// On Windows, it is an error at the start: a socket cannot be inherited there.
+    ///
     /// The process is forked, and not spawned: in a test process of 500 MB, that takes 20 ms.
     ///
     /// # Examples
@@ -205,7 +207,7 @@ impl ServerBuilder {
         self.way_of_its_own(Way::Report(Source::File(path.into())))
     }
 
-    /// Lets the server choose its port, and looks on which one it listens. If it is more than one for
+    /// Lets the server choose its port, and looks on which one it listens, which takes Linux. If it is more than one for
     /// 150 ms, that is an error.
     pub fn observe_port(self) -> Self {
         self.way_of_its_own(Way::Observe)
