@@ -5,7 +5,7 @@ mod support;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use portlease::{ErrorKind, Lease, Server};
+use portlease::{ErrorKind, Lease, Ready, Server};
 use support::{
     DEADLINE, OwnRegistry, TestChild, child_command, eventually, stdout_of, who_answers,
 };
@@ -45,6 +45,24 @@ fn it_ends_when_it_is_dropped() {
     let port = server.port();
     drop(server);
     assert!(!serves(port));
+}
+
+/// It does not bind it, so that nothing but the lease keeps others away.
+#[test]
+fn its_port_is_leased_for_as_long_as_it_lives() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let sleeps = Server::builder(child_command(&["sleep"])).env_port("PORT").lease(lease);
+    let mut server = sleeps.ready(Ready::at_once()).start().unwrap();
+    for _ in 0..2 {
+        let refused = own.request().exact(port).lease().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PortTaken, "{refused}");
+        assert_eq!(own.registry.list().unwrap().len(), 1);
+        server.restart().unwrap();
+    }
+    server.stop().unwrap();
+    assert_eq!(own.registry.list().unwrap(), []);
 }
 
 #[test]

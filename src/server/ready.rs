@@ -121,7 +121,8 @@ impl Ready {
 
     /// A command ends with exit status 0, `pg_isready` for instance. It is run again and again, and
     /// killed if it takes over 2 s; its output is not shown. If this process is killed meanwhile, it goes
-    /// on until it ends by itself, or [`reap`](crate::reap) ends it.
+    /// on until it ends by itself, or [`reap`](crate::reap) ends it. On Windows, what it started is not
+    /// killed with it.
     pub fn command(make: impl FnMut(&Ports) -> Command + Send + 'static) -> Ready {
         Ready::new(Who::Server, Some(Check::Command(Arc::new(Mutex::new(make)))))
     }

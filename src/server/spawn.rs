@@ -103,7 +103,8 @@ fn listeners(config: &Config, ports: &Ports) -> Vec<u32> {
 }
 
 fn watchdog(config: &Config, leases: &[Lease]) -> Result<Option<Watchdog>> {
-    let locks = leases.iter().filter_map(|lease| lease.share_lock().transpose());
+    let locks = leases.iter().filter(|_| sys::COPIES_KEEP_LOCKS);
+    let locks = locks.filter_map(|lease| lease.share_lock().transpose());
     let locks: io::Result<Vec<File>> = locks.collect();
     let locks = locks.map_err(|error| {
         Error::io(ErrorKind::Io, "share the locks of the server's ports", error)

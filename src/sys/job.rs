@@ -48,6 +48,9 @@ use super::id::{ProcessEntry, ProcessId};
 /// What it is, for errors.
 pub(crate) const WATCHDOG: &str = "make a job object, which watches over each server";
 
+/// A lock is of the process that took it.
+pub(crate) const COPIES_KEEP_LOCKS: bool = false;
+
 /// How a process ends that is not asked.
 const KILLED: u32 = 1;
 
@@ -66,11 +69,10 @@ pub(crate) struct Watchdog {
 impl Watchdog {
     /// Makes one. It keeps no locks, grants no grace, and removes no directory.
     pub(crate) fn spawn(
-        locks: Vec<File>,
+        _locks: Vec<File>,
         _grace: Duration,
         _dir: &Path,
     ) -> io::Result<Option<Watchdog>> {
-        drop(locks); // copies, of what this process keeps locked
         // SAFETY: both pointers may be null: no attributes, no name. The handle is not inherited.
         let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
         if job.is_null() {

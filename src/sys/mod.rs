@@ -84,12 +84,13 @@ pub(crate) use {
         max_file_size, monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file,
         signal_group, signal_process, write_at,
     },
-    watchdog::{WATCHDOG, Watchdog, lead_group, lead_own_group},
+    watchdog::{COPIES_KEEP_LOCKS, WATCHDOG, Watchdog, lead_group, lead_own_group},
 };
 #[cfg(windows)]
 pub(crate) use {
     job::{
-        WATCHDOG, Watchdog, lead_group, lead_own_group, signal_group, signal_process, wait_for_exit,
+        COPIES_KEEP_LOCKS, WATCHDOG, Watchdog, lead_group, lead_own_group, signal_group,
+        signal_process, wait_for_exit,
     },
     no_heirs::{Given, Heirloom, adopt_listener},
     windows::{

@@ -51,6 +51,9 @@ use super::{Signal, wait_for_exit};
 /// What its start is, for errors.
 pub(crate) const WATCHDOG: &str = "start /bin/sh, which watches over each server";
 
+/// A lock is kept as long as somebody has a copy of its descriptor, in whatever process.
+pub(crate) const COPIES_KEEP_LOCKS: bool = true;
+
 const SCRIPT: &str = include_str!("watchdog.sh");
 
 /// The most that an orphaned server gets to end by itself.
