@@ -18,6 +18,8 @@
 //! `PORTLEASE_TEST_SEED` has the same programs and the same trouble again, though not the same timing. All of
 //! it happens in namespaces of its own: of pids, so that nobody who is left can hide; of mounts; and of ports.
 
+#![cfg(target_os = "linux")] // its witnesses, and half of the trouble, are Linux's
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -33,6 +33,7 @@ pub(crate) fn in_own_pid_namespace(name: &str) -> bool {
 
 /// The same, but that a shell is pid 1, which reaps orphans; and that mounts, ports and the registry are
 /// nobody else's either.
+#[cfg(unix)]
 pub(crate) fn in_own_small_world(name: &str) -> bool {
     if is_inside(name) {
         return true;
@@ -45,6 +46,7 @@ pub(crate) fn in_own_small_world(name: &str) -> bool {
     again_in_namespaces(name, &["--net"], &script)
 }
 
+#[cfg(unix)]
 fn again_in_namespaces(name: &str, further: &[&str], script: &str) -> bool {
     let flags = ["--pid", "--fork", "--kill-child", "--mount-proc"];
     let tests = env::current_exe().unwrap();

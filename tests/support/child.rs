@@ -1,7 +1,9 @@
 //! The program that the tests start as another process. Its first argument says what it is to be;
 //! what it has to say, it prints, a line at a time.
 
+#[cfg(unix)]
 mod actor;
+#[cfg(unix)]
 mod dice;
 mod twin;
 
@@ -10,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
 use std::ops::RangeInclusive;
 #[cfg(unix)]
 use std::os::{fd::AsFd, unix::process::parent_id};
@@ -199,12 +202,14 @@ fn main() {
             let status = Command::new(own_path()).args(role).status().unwrap();
             process::exit(status.code().unwrap_or(1));
         }
+        #[cfg(unix)]
         ["act", dir, first, last, seed, steps, patience] => actor::act(
             actor::Place { dir: Path::new(dir), ports: ports(first, last) },
             seed.parse().unwrap(),
             steps.parse().unwrap(),
             Duration::from_secs(patience.parse().unwrap()),
         ),
+        #[cfg(unix)]
         ["rehearse", what, dir, first, last] => {
             actor::rehearse(what, actor::Place { dir: Path::new(dir), ports: ports(first, last) });
         }
@@ -216,6 +221,7 @@ fn main() {
     }
 }
 
+#[cfg(unix)]
 fn ports(first: &str, last: &str) -> RangeInclusive<u16> {
     first.parse().unwrap()..=last.parse().unwrap()
 }
