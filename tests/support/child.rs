@@ -589,8 +589,12 @@ fn contender(registry: &Registry, witness: &Path, first: u16, last: u16, rounds:
     exhausted
 }
 
-/// Takes and releases for ever, to be killed at any point of it.
+/// Takes and releases until it is killed, at any point of it; or until who should have done that is gone.
 fn churn(registry: &Registry, first: u16, last: u16) -> ! {
+    thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        process::exit(0);
+    });
     say("churning");
     loop {
         let _ = Lease::builder().registry(registry).range(first..=last).lease();
