@@ -71,9 +71,7 @@ impl Table {
 
     /// Whether the file was removed, with the whole directory most likely.
     pub(super) fn is_stale(&self) -> bool {
-        let Some(file) = &self.file else { return false };
-        let by_metadata = || file.metadata().is_ok_and(|meta| sys::is_unlinked(&meta));
-        sys::is_nameless(file).unwrap_or_else(by_metadata)
+        self.file.as_ref().is_some_and(sys::is_nameless)
     }
 
     /// Notes who took `port`. Called by who has its slot.

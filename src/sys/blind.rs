@@ -50,9 +50,9 @@ pub(crate) fn can_write_to(_: u32, _: &[u64]) -> io::Result<bool> {
     cannot_look()
 }
 
-/// Its link count, which all can ask for, does as well.
-pub(crate) fn is_nameless(_: &File) -> Option<bool> {
-    None
+/// Whether a file that is open has no name any more.
+pub(crate) fn is_nameless(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| super::is_unlinked(&metadata))
 }
 
 /// By pid alone, another process could be hit.

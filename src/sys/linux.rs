@@ -44,9 +44,7 @@ pub(crate) fn net_namespace_cookie(socket: &impl AsRawFd) -> Option<u64> {
 
 /// Whether a file that is open has no name any more, asked without its times: a time that was looked at
 /// is noted at once at the next write (since Linux 6.13), which costs 1 us on ext4.
-///
-/// `None`: the kernel does not say (before 4.11, or forbidden by a filter).
-pub(crate) fn is_nameless(file: &File) -> Option<bool> {
+pub(crate) fn is_nameless(file: &File) -> bool {
     let mut links = MaybeUninit::<libc::statx>::zeroed();
     let (fd, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
     // SAFETY: the path is a C string, and the kernel writes into `links`, which outlives the call.
@@ -55,7 +53,11 @@ pub(crate) fn is_nameless(file: &File) -> Option<bool> {
     // SAFETY: all of it is integers, for which zeros are values.
     let links = unsafe { links.assume_init() };
     let is_told = result == 0 && links.stx_mask & libc::STATX_NLINK != 0;
-    is_told.then_some(links.stx_nlink == 0)
+    match is_told {
+        true => links.stx_nlink == 0,
+        // Before Linux 4.11, or forbidden by a filter.
+        false => file.metadata().is_ok_and(|metadata| super::is_unlinked(&metadata)),
+    }
 }
 
 /// What a socket of this kind is instead of one of TCP.
