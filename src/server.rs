@@ -34,6 +34,7 @@ mod process;
 mod ready;
 mod report;
 mod running;
+mod slow;
 mod spawn;
 mod starting;
 mod stop;

@@ -12,13 +12,15 @@ use std::time::Duration;
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
 use support::twin::{Twin, table};
 use support::{
-    DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, skip, who_answers,
+    Allotment, DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, skip,
+    who_answers,
 };
 
 table! {
     it_is_reported_on_either_stream_in_a_usual_form,
     a_form_of_its_own,
     of_two_ports_the_main_one_is_taken,
+    what_it_listens_on_before_its_main_port_is_not_taken_for_it,
     two_of_one_kind_are_an_error_with_both_lines,
     the_port_of_somebody_else_does_not_count,
     what_is_no_port,
@@ -99,6 +101,38 @@ fn of_two_ports_the_main_one_is_taken<S: Twin>() {
     let grpc = server.port_of("grpc").unwrap();
     assert_ne!(grpc, server.port());
     assert_eq!(server.port_of("metrics"), None);
+}
+
+/// For longer than a server that says nothing is waited for. It says so before it listens: then it cannot be
+/// late.
+fn what_it_listens_on_before_its_main_port_is_not_taken_for_it<S: Twin>() {
+    let beside = Allotment::new();
+    let (port, debugger) = (beside.first, "Debugger listening on ws://127.0.0.1:");
+    let says = format!("echo '{debugger}{port}/4711'; ");
+    let listens = format!("\"$0\" serve-on 127.0.0.1:{port} alone >/dev/null & sleep 1; ");
+    let server = |says: &str, stream: &str, text: &str| {
+        let script = format!("{says}{listens}exec \"$0\" chooses 1 {stream} '{text}'");
+        Server::with(move |ports| {
+            let mut command = shell(&script);
+            command.env("FILE", ports.dir().join("port"));
+            command
+        })
+    };
+    let own = |line: &str| line.strip_prefix("~")?.parse().ok();
+    for says in [&says, &format!("echo GRPC_PORT={port}; ")] {
+        check::<S>(server(says, "stdout", "PORT={0}").report_port());
+        check::<S>(server(says, "stdout", "~{0}").report_port_where(own));
+        check::<S>(server(says, "\"$FILE\"", "{0}").report_port_file("port"));
+        check::<S>(server(says, "stdout", "").observe_port());
+    }
+    // If no other comes, it is an error.
+    let alone = || Server::builder(shell(&format!("{says}{listens}sleep 1000")));
+    for builder in [alone().observe_port(), alone().report_port()] {
+        let error = fails::<S>(builder).to_string();
+        let expected =
+            format!("it listens on {port}, which by what it prints is not its main port;");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 fn two_of_one_kind_are_an_error_with_both_lines<S: Twin>() {
@@ -219,6 +253,12 @@ fn further_ports_beside_one_that_it_chooses<S: Twin>() {
     let builder = Server::builder(command).report_port().env_port_named("admin", "ADMIN_PORT");
     let server = checked::<S>(builder);
     assert_ne!(server.port_of("admin"), Some(server.port()));
+    // Those that it was told are no choice of its own, however long it listens on them alone.
+    let late =
+        || shell("\"$0\" serve-all ADMIN_PORT & sleep 1; exec \"$0\" chooses 1 stdout 'PORT={0}'");
+    let told = |builder: ServerBuilder| builder.env_port_named("admin", "ADMIN_PORT");
+    check::<S>(told(Server::builder(late()).report_port()));
+    check::<S>(told(Server::builder(late()).observe_port()));
 }
 
 fn a_lease_and_a_choice_of_its_own_make_no_sense<S: Twin>() {
@@ -308,6 +348,9 @@ fn a_udp_server<S: Twin>() {
     let observed = Server::builder(child_command(&["datagrams", "0"])).udp().observe_port();
     let observed = S::start(observed).unwrap();
     assert_eq!(who_answers_udp(&observed), observed.pid());
+    let reported = Server::builder(child_command(&["datagrams", "0"])).udp().report_port();
+    let reported = S::start(reported).unwrap();
+    assert_eq!(who_answers_udp(&reported), reported.pid());
     // One that serves TCP is none.
     let error = fails::<S>(told("serve").udp()).to_string();
     assert!(error.contains("no UDP socket is bound to 127.0.0.1:"), "{error}");

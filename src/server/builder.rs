@@ -152,12 +152,13 @@ impl ServerBuilder {
     ///
     /// Understood are, from the most to the least certain: `PORT=40123`; a line of JSON with a `port`
     /// or an address; an `http` URL; phrases such as `listening on 127.0.0.1:40123` and `started on
-    /// port 40123`. Lines of debuggers, metrics and admin interfaces do not count. A port is taken
-    /// once the server listens on it; all forms but the first wait 150 ms for a better answer.
+    /// port 40123`. Lines of debuggers, metrics and admin interfaces do not count, nor does a port that
+    /// has a name, as in `GRPC_PORT=40124`. A port is taken once the server listens on it; all forms but
+    /// the first wait 150 ms for a better answer.
     ///
-    /// If the server listens on one port, and has said nothing of it for half a second, that port is
-    /// taken, and the test's output says so: Python's and C's programs hold back what they print to
-    /// a pipe, unless they flush it.
+    /// If the server listens on one port beside these, and has said nothing of it for half a second, that
+    /// port is taken, and the test's output says so: Python's and C's programs hold back what they print
+    /// to a pipe, unless they flush it.
     pub fn report_port(self) -> Self {
         self.way_of_its_own(Way::Report(Source::Output(None)))
     }
@@ -207,8 +208,10 @@ impl ServerBuilder {
         self.way_of_its_own(Way::Report(Source::File(path.into())))
     }
 
-    /// Lets the server choose its port, and looks on which one it listens, which takes Linux. If it is more than one for
-    /// 150 ms, that is an error.
+    /// Lets the server choose its port, and looks on which one it listens, which takes Linux. If it is
+    /// more than one for 150 ms, that is an error; those that it was told
+    /// ([`env_port_named`](ServerBuilder::env_port_named)) do not count, nor do those of which it prints
+    /// that they are a debugger's or the like.
     pub fn observe_port(self) -> Self {
         self.way_of_its_own(Way::Observe)
     }

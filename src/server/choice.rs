@@ -40,11 +40,13 @@ pub(super) enum Choice {
 }
 
 impl Chooser {
-    /// For one that reports its port: at `now`, it has said `reports`, and listens on these.
+    /// For one that reports its port: at `now`, it has said `reports`, and listens on these. Those
+    /// `beside` are not the main one, as far as it has not said the contrary.
     pub(super) fn reported(
         &mut self,
         reports: &Reports,
         listening: &BTreeSet<u16>,
+        beside: &BTreeSet<u16>,
         now: Duration,
     ) -> Choice {
         let candidate = match reports.main(|port| listening.contains(&port)) {
@@ -56,29 +58,45 @@ impl Chooser {
                      {second:?}"
                 ))
             }
-            Found::Nothing if listening.is_empty() => return self.nothing(reports),
-            Found::Nothing => Candidate::Unsaid(listening.clone()),
+            Found::Nothing => match unsaid(listening, beside) {
+                Some(candidate) => candidate,
+                None => return self.nothing(reports, listening),
+            },
         };
         self.settle(candidate, SILENCE, now)
     }
 
-    /// For one that says nothing: at `now`, it listens on these.
-    pub(super) fn observed(&mut self, listening: &BTreeSet<u16>, now: Duration) -> Choice {
-        if listening.is_empty() {
-            return self.nothing(&Reports::default());
+    /// For one that need not say anything: at `now`, it listens on these. Those `beside` are not the main
+    /// one.
+    pub(super) fn observed(
+        &mut self,
+        listening: &BTreeSet<u16>,
+        beside: &BTreeSet<u16>,
+        now: Duration,
+    ) -> Choice {
+        match unsaid(listening, beside) {
+            Some(candidate) => self.settle(candidate, SETTLING, now),
+            None => self.nothing(&Reports::default(), listening),
         }
-        self.settle(Candidate::Unsaid(listening.clone()), SETTLING, now)
     }
 
-    fn nothing(&mut self, reports: &Reports) -> Choice {
+    fn nothing(&mut self, reports: &Reports, listening: &BTreeSet<u16>) -> Choice {
         self.candidate = None;
-        let said = match reports.main(|_| true) {
+        Choice::Wait(match reports.main(|_| true) {
             Found::Port { port, line, .. } => Some(format!(
                 "it reports port {port} ({line:?}), where it does not listen for its clients"
             )),
-            Found::Nothing | Found::Ambiguous { .. } => None,
-        };
-        Choice::Wait(said)
+            Found::Ambiguous { ports: [one, two], lines: [first, second] } => Some(format!(
+                "it reports {one} and {two} (in the lines {first:?} and {second:?}), and listens on \
+                 neither for its clients"
+            )),
+            Found::Nothing if listening.is_empty() => None,
+            Found::Nothing => Some(format!(
+                "it listens on {}, which by what it prints is not its main port; if it is, say so with \
+                 `report_port_where`",
+                all(listening)
+            )),
+        })
     }
 
     fn settle(&mut self, candidate: Candidate, silence: Duration, now: Duration) -> Choice {
@@ -93,30 +111,39 @@ impl Chooser {
         match candidate {
             Candidate::Said(port) if age >= SETTLING => Choice::Port(port),
             Candidate::Ambiguous(why) if age >= SETTLING => Choice::Ambiguous(why),
-            Candidate::Unsaid(ports) if age >= silence => {
-                let all: Vec<_> = ports.iter().map(u16::to_string).collect();
-                match ports.first() {
-                    Some(&port) if ports.len() == 1 => Choice::Unsaid(port),
-                    _ => Choice::Ambiguous(format!("it listens on {}", all.join(" and "))),
-                }
-            }
+            Candidate::Unsaid(ports) if age >= silence => match ports.first() {
+                Some(&port) if ports.len() == 1 => Choice::Unsaid(port),
+                _ => Choice::Ambiguous(format!("it listens on {}", all(&ports))),
+            },
             _ => Choice::Wait(None),
         }
     }
 }
 
+/// Those that may be the main port though nothing says so.
+fn unsaid(listening: &BTreeSet<u16>, beside: &BTreeSet<u16>) -> Option<Candidate> {
+    let ports: BTreeSet<u16> = listening.difference(beside).copied().collect();
+    (!ports.is_empty()).then_some(Candidate::Unsaid(ports))
+}
+
+fn all(ports: &BTreeSet<u16>) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::report::Reader;
     use super::*;
 
     /// What comes of lines and ports, at the milliseconds at which they are looked at.
     fn check(steps: &[(u64, &[&str], &[u16])], expected: Choice) {
-        let (mut chooser, mut reports) = (Chooser::default(), Reports::default());
+        let (mut chooser, mut reader) = (Chooser::default(), Reader::default());
         let mut last = Choice::Wait(None);
         for (i, (millis, lines, listening)) in steps.iter().enumerate() {
-            lines.iter().for_each(|line| reports.add(line));
-            let listening = listening.iter().copied().collect();
-            last = chooser.reported(&reports, &listening, Duration::from_millis(*millis));
+            lines.iter().for_each(|line| reader.read(line));
+            let (listening, beside) = (listening.iter().copied().collect(), reader.beside());
+            let now = Duration::from_millis(*millis);
+            last = chooser.reported(reader.reports(), &listening, &beside, now);
             let waits = matches!(last, Choice::Wait(_));
             assert!(waits || i + 1 == steps.len(), "too early, at {millis}: {last:?}");
         }
@@ -158,6 +185,27 @@ mod tests {
         check(&[(0, &[], &[3000, 4000]), (500, &[], &[3000, 4000])], both);
     }
 
+    /// It has listened for its debugger long before it listens for its clients.
+    #[test]
+    fn what_is_beside_the_main_one() {
+        let debugger = &["Debugger listening on ws://127.0.0.1:9229/4711"];
+        let beside = "it listens on 9229, which by what it prints is not its main port; if it is, say \
+                      so with `report_port_where`";
+        let beside = || Choice::Wait(Some(beside.to_owned()));
+        check(&[(0, debugger, &[9229]), (900, &[], &[9229])], beside());
+        let late = &[3000, 9229];
+        check(&[(0, debugger, &[9229]), (900, &[], late)], Choice::Wait(None));
+        let unsaid = Choice::Unsaid(3000);
+        check(&[(0, debugger, &[9229]), (900, &[], late), (1400, &[], late)], unsaid);
+        let said = Choice::Port(3000);
+        check(&[(0, debugger, &[9229]), (900, URL, late), (1050, &[], late)], said);
+        let named = &["GRPC_PORT=4000"];
+        let both = &[3000, 4000];
+        check(&[(0, named, &[4000]), (900, &["PORT=3000"], both)], Choice::Port(3000));
+        // The main one all the same, by who says so.
+        check(&[(0, debugger, &[9229]), (900, &["PORT=9229"], &[9229])], Choice::Port(9229));
+    }
+
     #[test]
     fn two_of_a_kind() {
         let lines = &["Local: http://127.0.0.1:3000/", "Network: http://127.0.0.1:4000/"];
@@ -166,23 +214,32 @@ mod tests {
         let mut chooser = Chooser::default();
         let mut reports = Reports::default();
         lines.iter().for_each(|line| reports.add(line));
-        let listening = ports.iter().copied().collect();
-        chooser.reported(&reports, &listening, Duration::ZERO);
-        let choice = chooser.reported(&reports, &listening, SETTLING);
+        let (listening, beside) = (ports.iter().copied().collect(), BTreeSet::new());
+        chooser.reported(&reports, &listening, &beside, Duration::ZERO);
+        let choice = chooser.reported(&reports, &listening, &beside, SETTLING);
         assert!(matches!(&choice, Choice::Ambiguous(why) if why.starts_with(text)), "{choice:?}");
         check(&[(0, lines, &[4000]), (150, &[], &[4000])], Choice::Port(4000));
+        let neither = format!(
+            "it reports 3000 and 4000 (in the lines {:?} and {:?}), and listens on neither for its \
+             clients",
+            lines[0], lines[1]
+        );
+        check(&[(0, lines, &[])], Choice::Wait(Some(neither)));
     }
 
     #[test]
     fn what_is_observed() {
         let mut chooser = Chooser::default();
         let mut at = |millis, ports: &[u16]| {
-            chooser.observed(&ports.iter().copied().collect(), Duration::from_millis(millis))
+            let beside = [9229].into();
+            let now = Duration::from_millis(millis);
+            chooser.observed(&ports.iter().copied().collect(), &beside, now)
         };
         assert_eq!(at(0, &[]), Choice::Wait(None));
         assert_eq!(at(10, &[3000]), Choice::Wait(None));
         assert_eq!(at(100, &[3000, 4000]), Choice::Wait(None));
-        assert_eq!(at(200, &[4000]), Choice::Wait(None));
-        assert_eq!(at(350, &[4000]), Choice::Unsaid(4000));
+        assert!(matches!(at(110, &[9229]), Choice::Wait(Some(_))));
+        assert_eq!(at(200, &[4000, 9229]), Choice::Wait(None));
+        assert_eq!(at(350, &[4000, 9229]), Choice::Unsaid(4000));
     }
 }

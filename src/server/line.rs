@@ -1,5 +1,7 @@
-//! A line that a server printed.
+//! A line that a server printed, and one that is waited for.
 
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
 /// One of a server's two output streams.
@@ -37,5 +39,25 @@ impl Line {
     /// line over 8 KiB it is a part.
     pub fn text(&self) -> &str {
         self.text.trim_end_matches(['\n', '\r'])
+    }
+}
+
+/// A line that a server has to print until it is ready.
+pub(super) struct Awaited {
+    /// Completes "a line".
+    pub(super) which: String,
+    pub(super) matches: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Awaited {
+    /// A panic, which has been printed by then, would end the thread that reads the output.
+    pub(super) fn is(&self, line: &Line) -> bool {
+        catch_unwind(AssertUnwindSafe(|| (self.matches)(line.text()))).unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Line({})", self.which)
     }
 }

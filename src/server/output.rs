@@ -4,7 +4,7 @@
 #[cfg(feature = "tokio")]
 mod lines;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 #[cfg(feature = "tokio")]
 pub use self::lines::Lines;
-use super::line::{Line, Stream};
+use super::line::{Awaited, Line, Stream};
 use super::report::{Reader, Reports};
 
 /// How much of the output is kept.
@@ -60,6 +60,8 @@ struct State {
     open: usize,
     /// While it is of interest.
     reader: Option<Reader>,
+    /// Likewise: what has to be printed, and whether it was.
+    awaited: Vec<(Arc<Awaited>, bool)>,
     copy: Option<File>,
     /// Tasks that wait for what comes next.
     followers: BTreeMap<u64, Waker>,
@@ -204,14 +206,32 @@ impl Output {
         }
     }
 
-    /// From now on, lines are read for ports; or no more, since a server may print a lot.
-    pub(super) fn read_reports(&self, reader: Option<Reader>) {
-        self.state().reader = reader;
+    /// From now on, lines are read for ports, and for those that are awaited: when they come, because they
+    /// may be forgotten by the time that somebody asks.
+    pub(super) fn read_for(&self, reader: Option<Reader>, awaited: Vec<Arc<Awaited>>) {
+        let mut state = self.state();
+        state.reader = reader;
+        state.awaited = awaited.into_iter().map(|line| (line, false)).collect();
+    }
+
+    /// From now on, lines are not read for anything, since a server may print a lot.
+    pub(super) fn read_for_nothing(&self) {
+        self.read_for(None, Vec::new());
     }
 
     /// What the lines said about ports.
     pub(super) fn reports(&self) -> Reports {
-        self.state().reader.as_ref().map(|reader| reader.reports.clone()).unwrap_or_default()
+        self.state().reader.as_ref().map(|it| it.reports().clone()).unwrap_or_default()
+    }
+
+    /// The ports that the lines said not to be the main one.
+    pub(super) fn beside(&self) -> BTreeSet<u16> {
+        self.state().reader.as_ref().map(Reader::beside).unwrap_or_default()
+    }
+
+    /// Whether this line has come, which is awaited.
+    pub(super) fn has_printed(&self, line: &Arc<Awaited>) -> bool {
+        self.state().awaited.iter().any(|(known, came)| *came && Arc::ptr_eq(known, line))
     }
 
     /// How far it has come: changes with each line, and with the end of each stream.
@@ -285,8 +305,12 @@ impl State {
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        self.size += text.len();
-        self.lines.push_back(Line { stream, at: SystemTime::now(), text, number: self.count });
+        let line = Line { stream, at: SystemTime::now(), text, number: self.count };
+        for (awaited, came) in self.awaited.iter_mut().filter(|(_, came)| !came) {
+            *came = awaited.is(&line);
+        }
+        self.size += line.text.len();
+        self.lines.push_back(line);
         self.count += 1;
         while self.size > MAX_TAIL {
             self.size -= self.lines.pop_front().map_or(self.size, |line| line.text.len());
@@ -306,7 +330,7 @@ mod tests {
     /// Read for ports as well.
     fn pushed(chunks: &[(&[u8], Stream)]) -> Output {
         let output = Output::new();
-        output.read_reports(Some(Reader::default()));
+        output.read_for(Some(Reader::default()), Vec::new());
         for &(chunk, stream) in chunks {
             output.state().push(chunk, stream);
         }
@@ -384,6 +408,30 @@ mod tests {
         assert_eq!(wait("four", Duration::MAX), "(end)");
     }
 
+    /// It is noticed when it comes: by the time that somebody asks, it may be forgotten.
+    #[test]
+    fn an_awaited_line_is_not_lost() {
+        let awaited = |text: &'static str| {
+            let matches = move |line: &str| match line {
+                "panics" => panic!("on purpose"),
+                line => line == text,
+            };
+            Arc::new(Awaited { which: text.to_owned(), matches: Box::new(matches) })
+        };
+        let (one, two) = (awaited("one"), awaited("two"));
+        let output = Output::new();
+        output.read_for(None, vec![Arc::clone(&one), Arc::clone(&two)]);
+        output.state().push(b"panics\none\ntw", OUT);
+        for _ in 0..MAX_TAIL {
+            output.state().push(b"o\n", ERR);
+        }
+        assert!(output.lines().iter().all(|line| line.text() == "o"));
+        assert!(output.has_printed(&one) && !output.has_printed(&two));
+        output.state().push(b"o\r\n", OUT);
+        assert!(output.has_printed(&two));
+        assert!(!output.has_printed(&awaited("one")), "another's");
+    }
+
     /// Bytes with short lines, lines over the bound, and reports that a read may cut in two.
     fn printed() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
@@ -423,8 +471,8 @@ mod tests {
             lines
                 .filter(|line| line.ends_with(b"\n") && line.len() <= MAX_LINE)
                 .for_each(|line| reader.read(&String::from_utf8_lossy(line)));
-            prop_assert_eq!(&whole.reports(), &reader.reports);
-            prop_assert_eq!(cut.reports(), reader.reports);
+            prop_assert_eq!(&whole.reports(), reader.reports());
+            prop_assert_eq!(&cut.reports(), reader.reports());
             let state = cut.state();
             prop_assert!(state.size <= MAX_TAIL);
             prop_assert!(state.partial[0].bytes.len() < MAX_LINE);

@@ -5,7 +5,8 @@
 //! says which ports the server listens on, and only those count.
 //!
 //! Lines of debuggers, metrics, admin interfaces and the like, and those that tell of a failure,
-//! never report the main port. `node --inspect` prints its debugger's first, and listens on it.
+//! never report the main port. `node --inspect` prints its debugger's first, and listens on it; so
+//! what is said to be beside the main port is remembered, too.
 
 mod json;
 mod wording;
@@ -41,9 +42,18 @@ const MAX_FILE: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) rank: Rank,
-    /// `grpc` of `GRPC_PORT=40124`, in lower case. `None`: the main one.
-    pub(super) name: Option<String>,
+    pub(super) role: Role,
     pub(super) port: u16,
+}
+
+/// What a port is for, according to its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Main,
+    /// `grpc` of `GRPC_PORT=40124`, in lower case.
+    Named(String),
+    /// A debugger's, metrics, an admin interface's: not the main one, whatever else.
+    Beside,
 }
 
 /// The form of a report, from the most to the least certain.
@@ -68,10 +78,15 @@ pub(super) fn read(line: &str) -> Vec<Report> {
     let line = text::without_escapes(line);
     let wording = Wording::of(&line);
     let mut add = |rank, at, name: Option<String>, port| {
-        let is_new = !reports.iter().any(|known: &Report| known.name == name && known.port == port);
-        let fits = name.is_some() || wording.may_be_main(at);
-        if is_new && fits && reports.len() < MAX_PER_LINE {
-            reports.push(Report { rank, name, port });
+        let role = match name {
+            Some(name) => Role::Named(name),
+            None if wording.fails() => return,
+            None if wording.is_beside(at) => Role::Beside,
+            None => Role::Main,
+        };
+        let is_new = !reports.iter().any(|known: &Report| known.role == role && known.port == port);
+        if is_new && reports.len() < MAX_PER_LINE {
+            reports.push(Report { rank, role, port });
         }
     };
     for (at, name, port) in form::variables(&line) {
@@ -88,7 +103,8 @@ pub(super) fn read(line: &str) -> Vec<Report> {
         .chain(form::pairs(&line))
         .chain(form::numbered(&line))
         .chain(form::bare(&line))
-        .filter(|&(at, _)| wording.listens(at));
+        .filter(|&(at, _)| wording.listens(at))
+        .chain(form::debuggers(&line));
     for (at, port) in phrases.chain(form::only_numbered(&line)) {
         add(Rank::Phrase, at, None, port);
     }
@@ -98,28 +114,37 @@ pub(super) fn read(line: &str) -> Vec<Report> {
 /// Reads the lines of one start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reader {
-    pub(super) reports: Reports,
-    own: Option<Own>,
+    /// By the usual forms.
+    usual: Reports,
+    own: Option<(Own, Reports)>,
 }
 
 impl Reader {
     /// By what somebody says who knows the server; by default, by the usual forms.
     pub(super) fn new(own: Option<Own>) -> Reader {
-        Reader { reports: Reports::default(), own }
+        Reader { usual: Reports::default(), own: own.map(|own| (own, Reports::default())) }
     }
 
     /// Takes a whole line.
     pub(super) fn read(&mut self, line: &str) {
-        match &self.own {
-            None => self.reports.add(line),
-            Some(Own(port)) => {
-                // A panic, which has been printed by then, would end the thread that reads the output.
-                let port = catch_unwind(AssertUnwindSafe(|| port(line.trim_end()))).unwrap_or(None);
-                if let Some(port) = port.filter(|&port| port != 0) {
-                    self.reports.insert(Report { rank: Rank::Variable, name: None, port }, line);
-                }
+        self.usual.add(line);
+        if let Some((Own(port), reports)) = &mut self.own {
+            // A panic, which has been printed by then, would end the thread that reads the output.
+            let port = catch_unwind(AssertUnwindSafe(|| port(line.trim_end()))).unwrap_or(None);
+            if let Some(port) = port.filter(|&port| port != 0) {
+                reports.insert(Report { rank: Rank::Variable, role: Role::Main, port }, line);
             }
         }
+    }
+
+    /// What was reported, by who knows best.
+    pub(super) fn reports(&self) -> &Reports {
+        self.own.as_ref().map_or(&self.usual, |(_, reports)| reports)
+    }
+
+    /// The ports that are not the main one, by the usual forms.
+    pub(super) fn beside(&self) -> BTreeSet<u16> {
+        self.usual.beside()
     }
 }
 
@@ -175,7 +200,7 @@ impl Reports {
     fn add_of_file(&mut self, line: &str) {
         match line.trim().parse() {
             Ok(0) => {}
-            Ok(port) => self.insert(Report { rank: Rank::Variable, name: None, port }, line),
+            Ok(port) => self.insert(Report { rank: Rank::Variable, role: Role::Main, port }, line),
             Err(_) => self.add(line),
         }
     }
@@ -210,7 +235,7 @@ impl Reports {
 
     /// The main port: of those for which `listens` is true, the most certain one.
     pub(super) fn main(&self, mut listens: impl FnMut(u16) -> bool) -> Found<'_> {
-        let main = self.all.iter().filter(|(report, _)| report.name.is_none());
+        let main = self.all.iter().filter(|(report, _)| report.role == Role::Main);
         let main: Vec<_> = main.filter(|(report, _)| listens(report.port)).collect();
         let Some((first, line)) = main.iter().min_by_key(|(report, _)| report.rank) else {
             return Found::Nothing;
@@ -226,10 +251,20 @@ impl Reports {
         }
     }
 
-    /// All ports that were reported without a name.
+    /// All ports that were reported as the main one.
     pub(super) fn all_main(&self) -> BTreeSet<u16> {
-        let main = self.all.iter().filter(|(report, _)| report.name.is_none());
-        main.map(|(report, _)| report.port).collect()
+        self.ports(|role| *role == Role::Main)
+    }
+
+    /// All ports that no line reports as the main one, and one as another.
+    fn beside(&self) -> BTreeSet<u16> {
+        let others = self.ports(|role| *role != Role::Main);
+        others.difference(&self.all_main()).copied().collect()
+    }
+
+    fn ports(&self, wanted: impl Fn(&Role) -> bool) -> BTreeSet<u16> {
+        let reports = self.all.iter().map(|(report, _)| report);
+        reports.filter(|report| wanted(&report.role)).map(|report| report.port).collect()
     }
 
     /// The port that was reported first under this name, in whatever case, and with `-` for `_`: no
@@ -237,7 +272,8 @@ impl Reports {
     pub(super) fn named(&self, name: &str) -> Option<u16> {
         let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
         let name = plain(name);
-        let is_it = |report: &&Report| report.name.as_deref().map(plain).as_ref() == Some(&name);
+        let is_it =
+            |report: &&Report| matches!(&report.role, Role::Named(known) if plain(known) == name);
         self.all.iter().map(|(report, _)| report).find(is_it).map(|report| report.port)
     }
 }

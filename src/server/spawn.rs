@@ -54,9 +54,7 @@ impl Running {
             config.heirloom = inheritance.keep();
         }
         let (output, reports) = (Output::new(), Reports::default());
-        if let Some(Way::Report(Source::Output(own))) = &config.way {
-            output.read_reports(Some(Reader::new(own.clone())));
-        }
+        output.read_for(reader(config.way.as_ref()), config.ready.lines());
         let mut running = Running { name, ports, process, output, before, reports, stop_signal };
         match running.drain(config.log_dir.as_deref()) {
             Ok(()) => Ok(running),
@@ -65,6 +63,14 @@ impl Running {
                 Err(error)
             }
         }
+    }
+}
+
+/// Who reads its output for ports. Of a port that is not reported there, it may say that it is another.
+fn reader(way: Option<&Way>) -> Option<Reader> {
+    match way? {
+        Way::Report(Source::Output(own)) => Some(Reader::new(own.clone())),
+        way => way.is_servers_choice().then(Reader::default),
     }
 }
 

@@ -16,6 +16,7 @@ use super::process::End;
 use super::ready::{self, Passed, Seen, Who};
 use super::report::{Found, Rank, Reports};
 use super::running::Running;
+use super::slow::Slow;
 use super::way::{Source, Way};
 use super::{failure, say};
 use crate::error::{Error, Result};
@@ -34,10 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a stranger must be seen in the server's place. A process of ours may look like one while
 /// it is between two parents.
 const STRANGER_PATIENCE: Duration = Duration::from_millis(250);
-
-/// After how long a start is said to be slow, and how often then.
-const SLOW: Duration = Duration::from_secs(2);
-const SLOW_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a server is not ready.
 enum Missing {
@@ -60,7 +57,7 @@ impl Running {
         let mut probes = Probes::default();
         let mut complaining = Complaining::default();
         let start = Instant::now();
-        let mut say_at = SLOW;
+        let mut slow = Slow::default();
         let mut stranger_since = None;
         loop {
             let seen = self.output.progress();
@@ -69,10 +66,12 @@ impl Running {
             }
             let before = start.elapsed();
             let chosen = self.look_for_port(config, &mut chooser, before);
-            let missing = match chosen.and_then(|()| self.look(config, &mut probes, &mut passed)) {
+            let left = config.start_timeout.saturating_sub(before);
+            let looked = chosen.and_then(|()| self.look(config, &mut probes, &mut passed, left));
+            let missing = match looked {
                 Ok(()) => {
                     self.reports = self.said(config);
-                    self.output.read_reports(None);
+                    self.output.read_for_nothing();
                     // A daemon's first process may have ended meanwhile.
                     return self.process.end().map_or(Ok(()), |end| Err(self.ended(config, end)));
                 }
@@ -88,7 +87,7 @@ impl Running {
                 Missing::Listener(missing) => {
                     stranger_since = None;
                     // Only where it is said: it is a look at all processes.
-                    let is_said = elapsed >= say_at.min(config.start_timeout);
+                    let is_said = slow.is_due(elapsed) || elapsed >= config.start_timeout;
                     missing + &if is_said { self.listens_elsewhere(config) } else { String::new() }
                 }
                 Missing::Stranger(who) => {
@@ -113,11 +112,11 @@ impl Running {
                 let timeout = config.start_timeout;
                 return Err(failure::not_ready(&self.name, self.ports.main, timeout, &missing));
             }
-            if elapsed >= say_at {
+            if slow.is_due(elapsed) {
+                slow.said(elapsed);
                 let seconds = elapsed.as_secs_f64();
                 let name = &self.name;
                 say(&format!("server `{name}` is not ready after {seconds:.0} s: {missing}"));
-                say_at = elapsed + SLOW_AGAIN;
             }
             let look = (elapsed - before).min(LONGEST_PAUSE);
             let pause = (elapsed / PAUSE_PART).clamp(MIN_PAUSE, MAX_PAUSE).max(look);
@@ -136,7 +135,7 @@ impl Running {
         let looked = self.look_at_all(config);
         let looked = looked.and_then(|()| {
             let mut passed = Passed::again(&config.ready);
-            passed.look(&self.seen()).map_err(Missing::This)
+            passed.look(&self.seen(Duration::MAX)).map_err(Missing::This)
         });
         match looked {
             Ok(()) | Err(Missing::Blind(_)) => Ok(()), // it was ready, and nothing else is known
@@ -166,9 +165,10 @@ impl Running {
         };
         let is_blind = listening.is_none();
         let listening = listening.unwrap_or_else(|| reports.all_main());
+        let beside = self.output.beside();
         let choice = match config.way {
-            Some(Way::Observe) => chooser.observed(&listening, now),
-            _ => chooser.reported(&reports, &listening, now),
+            Some(Way::Observe) => chooser.observed(&listening, &beside, now),
+            _ => chooser.reported(&reports, &listening, &beside, now),
         };
         match choice {
             Choice::Port(port) => self.ports.main = port,
@@ -206,10 +206,12 @@ impl Running {
         }
     }
 
-    /// The ports on which the server listens; `None` if that cannot be looked at.
+    /// The ports on which the server listens, but for those that it was told; `None` if that cannot be
+    /// looked at.
     fn listened_on(&mut self, config: &Config, reports: &Reports) -> Option<BTreeSet<u16>> {
         let protocol = *config.transport.protocols().first()?;
-        let listeners = identity::new_listeners(protocol, config.host, &self.before).ok()?;
+        let mut listeners = identity::new_listeners(protocol, config.host, &self.before).ok()?;
+        listeners.retain(|socket| !self.ports.contain(socket.local.port()));
         let own = identity::ports_of_child(&self.process, &listeners);
         // Said in the surest form, and the child's own: no need to look at others.
         if let Found::Port { rank: Rank::Variable, .. } = reports.main(|port| own.contains(&port)) {
@@ -237,16 +239,17 @@ impl Running {
         config: &Config,
         probes: &mut Probes,
         passed: &mut Passed<'_>,
+        left: Duration,
     ) -> Result<(), Missing> {
         self.look_at_all(config)?;
         if config.ready.who != Who::Nobody {
             probes.look(config, &self.ports).map_err(Missing::This)?;
         }
-        passed.look(&self.seen()).map_err(Missing::This)
+        passed.look(&self.seen(left)).map_err(Missing::This)
     }
 
-    fn seen(&self) -> Seen<'_> {
-        Seen { ports: &self.ports, output: &self.output, cookie: self.process.cookie() }
+    fn seen(&self, left: Duration) -> Seen<'_> {
+        Seen { ports: &self.ports, output: &self.output, cookie: self.process.cookie(), left }
     }
 
     /// Whether it serves on all of its ports.

@@ -83,6 +83,13 @@ pub(crate) fn numbered(text: &str) -> Vec<(usize, u16)> {
     numbered.collect()
 }
 
+/// `dt_socket at address: 5005`: Java's debugger. Nobody else says it so, and means a port.
+pub(crate) fn debuggers(text: &str) -> Option<(usize, u16)> {
+    const BEFORE: &str = "dt_socket at address: ";
+    let at = text.find(BEFORE)?;
+    Some((at, leading_port(text.get(at + BEFORE.len()..)?)?))
+}
+
 /// The port of a line that says nothing else: `port: 8080`, `>> port=8080`.
 pub(crate) fn only_numbered(text: &str) -> Option<(usize, u16)> {
     let text = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());

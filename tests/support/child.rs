@@ -341,6 +341,7 @@ fn chooses(count: usize, stream: &str, text: &str) -> ! {
 /// A UDP server that answers with its pid; on a port of its own choice if that is 0.
 fn datagrams(port: u16) -> ! {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    say(format_args!("PORT={}", socket.local_addr().unwrap().port()));
     loop {
         let (_, client) = socket.recv_from(&mut [0; 16]).unwrap();
         socket.send_to(process::id().to_string().as_bytes(), client).unwrap();

@@ -446,29 +446,13 @@ const NOTHING: &[&str] = &[
     r#"{"msg":"config","a":{"b":{"port":44155}}}"#,
     r#"{"port":0}"#,
     r#"{"address":"127.0.0.1:80" and more"#,
-    r#"{"msg":"Ready. Metrics enabled","port":9100}"#,
     r#"{"address":"12:34"}"#,
     r#"{"address":"ready: 34"}"#,
     r#"{"address":"fe80::1:34"}"#,
     r#"["port",80]"#,
     r#"{"port":"#,
     r#"{"port}"#,
-    // Debuggers, metrics, admin.
-    "Debugger listening on ws://127.0.0.1:37789/a44dbc3a-3083-453b-8c25-d1ac03852d58",
-    "Listening for transport dt_socket at address: 46685",
     "see /srv/metrics: ws://localhost:8080",
-    "2026-11-21T11:26:49.214Z\tinfo\tpprof handlers are exposed at http://127.0.0.1:24050/debug/pprof/",
-    "Metrics server listening on :9100",
-    "[31916] 2026/11/21 11:26:43.079320 [INF] Starting http monitor on 127.0.0.1:24049",
-    r#"{"level":"info","ts":1795260403.3,"logger":"admin","msg":"admin endpoint started","address":"localhost:2019","enforce_origin":false}"#,
-    "[vite] HMR server listening on port 24678",
-    "[2026-11-21T11:26:24,565][INFO ][o.e.t.TransportService   ] [node-1] publish_address {127.0.0.1:9300}, bound_addresses {127.0.0.1:9300}",
-    "Listening on http://127.0.0.1:8080 (admin)",
-    "JMX listening on port 9010",
-    "Management plugin: HTTP (non-TLS) listener started on port 15672",
-    "2026-11-21 11:26:42.774437 I | embed: listening for peers on 127.0.0.1:24048",
-    "X Plugin ready for connections. Bind-address: '::' port: 33060, socket: /var/run/mysqld/mysqlx.sock",
-    "[LiveReload] listening on port 35729",
     // Failures.
     "Error: listen EADDRINUSE: address already in use :::3000",
     "listen tcp :8080: bind: address already in use",
@@ -478,8 +462,39 @@ const NOTHING: &[&str] = &[
     "2026-11-21T11:26:55.082Z\tinfo\tgracefully shutting down webservice at \"127.0.0.1:24050\"",
 ];
 
+/// What reports a port beside the main one: of a debugger, of metrics, of an admin interface.
+const BESIDE: &[(u16, &str)] = &[
+    (37789, "Debugger listening on ws://127.0.0.1:37789/a44dbc3a-3083-453b-8c25-d1ac03852d58"),
+    (46685, "Listening for transport dt_socket at address: 46685"),
+    (
+        24050,
+        "2026-11-21T11:26:49.214Z\tinfo\tpprof handlers are exposed at http://127.0.0.1:24050/debug/pprof/",
+    ),
+    (9100, "Metrics server listening on :9100"),
+    (9100, r#"{"msg":"Ready. Metrics enabled","port":9100}"#),
+    (24049, "[31916] 2026/11/21 11:26:43.079320 [INF] Starting http monitor on 127.0.0.1:24049"),
+    (
+        2019,
+        r#"{"level":"info","ts":1795260403.3,"logger":"admin","msg":"admin endpoint started","address":"localhost:2019","enforce_origin":false}"#,
+    ),
+    (24678, "[vite] HMR server listening on port 24678"),
+    (
+        9300,
+        "[2026-11-21T11:26:24,565][INFO ][o.e.t.TransportService   ] [node-1] publish_address {127.0.0.1:9300}, bound_addresses {127.0.0.1:9300}",
+    ),
+    (8080, "Listening on http://127.0.0.1:8080 (admin)"),
+    (9010, "JMX listening on port 9010"),
+    (15672, "Management plugin: HTTP (non-TLS) listener started on port 15672"),
+    (24048, "2026-11-21 11:26:42.774437 I | embed: listening for peers on 127.0.0.1:24048"),
+    (
+        33060,
+        "X Plugin ready for connections. Bind-address: '::' port: 33060, socket: /var/run/mysqld/mysqlx.sock",
+    ),
+    (35729, "[LiveReload] listening on port 35729"),
+];
+
 fn main_ones(line: &str) -> Vec<(Rank, u16)> {
-    let main = read(line).into_iter().filter(|report| report.name.is_none());
+    let main = read(line).into_iter().filter(|report| report.role == Role::Main);
     main.map(|report| (report.rank, report.port)).collect()
 }
 
@@ -505,6 +520,37 @@ fn lines_that_report_nothing() {
 }
 
 #[test]
+fn lines_that_report_what_is_beside() {
+    for &(port, line) in BESIDE {
+        let found: Vec<_> = read(line).into_iter().map(|it| (it.role, it.port)).collect();
+        assert_eq!(found, [(Role::Beside, port)], "{line:?}");
+        let reports = reports(&[line]);
+        assert_eq!((reports.main(|_| true), reports.beside()), (Found::Nothing, [port].into()));
+    }
+}
+
+#[test]
+fn what_is_beside_is_so_in_every_line() {
+    let check = |lines: &[&str], expected: &[u16]| {
+        assert_eq!(reports(lines).beside(), expected.iter().copied().collect(), "{lines:?}");
+    };
+    check(&["GRPC_PORT=1", "PORT=2", "metrics on :3, listening"], &[1, 3]);
+    check(&["listening on :1", "pprof is exposed at http://127.0.0.1:1/debug/pprof/"], &[]);
+    check(&["metrics server failed: listen on :1"], &[]);
+    let keycloak = "Listening on: http://0.0.0.0:1. Management interface listening on http://a:2.";
+    check(&[keycloak], &[2]);
+}
+
+/// Who knows the server is right about the main port; what is beside it, the usual forms tell.
+#[test]
+fn a_reader_of_its_own() {
+    let own = |line: &str| line.strip_prefix('~')?.parse().ok();
+    let mut reader = Reader::new(Some(Own(Arc::new(own))));
+    ["metrics on :1, listening", "PORT=2", "~3"].iter().for_each(|line| reader.read(line));
+    assert_eq!((reader.reports().all_main(), reader.beside()), ([3].into(), [1].into()));
+}
+
+#[test]
 fn a_line_may_report_several() {
     let check = |line: &str, expected: &[(Rank, u16)]| {
         assert_eq!(main_ones(line), expected, "{line:?}");
@@ -524,9 +570,10 @@ fn a_line_may_report_several() {
 #[test]
 fn a_port_has_the_name_before_it() {
     let check = |line: &str, name: Option<&str>, port| {
-        let report = |report: Report| (report.name, report.port);
+        let role = name.map_or(Role::Main, |name| Role::Named(name.to_owned()));
+        let report = |report: Report| (report.role, report.port);
         let reports: Vec<_> = read(line).into_iter().map(report).collect();
-        assert_eq!(reports, [(name.map(str::to_owned), port)], "{line:?}");
+        assert_eq!(reports, [(role, port)], "{line:?}");
     };
     check("GRPC_PORT=40124", Some("grpc"), 40124);
     check("HTTP2_PORT=40124", Some("http2"), 40124);

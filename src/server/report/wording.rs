@@ -58,8 +58,9 @@ enum Signal {
 pub(super) struct Wording {
     /// By where they stand.
     signals: Vec<(usize, Signal)>,
-    /// Nothing from here on is the main port: it is of a listener beside it, or has failed.
-    main_ends: Option<usize>,
+    fails: bool,
+    /// From here on, it is about a listener beside the main one.
+    beside: Option<usize>,
 }
 
 impl Wording {
@@ -82,12 +83,17 @@ impl Wording {
         }
         // It counts from the start of its sentence.
         let sentence = |at| lower.get(..at).and_then(|before| before.rfind(". ")).unwrap_or(0);
-        Wording { signals, main_ends: if fails { Some(0) } else { side.map(sentence) } }
+        Wording { signals, fails, beside: side.map(sentence) }
     }
 
-    /// What stands there may be the main port.
-    pub(super) fn may_be_main(&self, at: usize) -> bool {
-        self.main_ends.is_none_or(|end| at < end)
+    /// It tells of a failure.
+    pub(super) fn fails(&self) -> bool {
+        self.fails
+    }
+
+    /// What stands there is not the main port.
+    pub(super) fn is_beside(&self, at: usize) -> bool {
+        self.beside.is_some_and(|start| at >= start)
     }
 
     /// The word nearest before the place says that it listens there; without one, the first after.
