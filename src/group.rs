@@ -216,10 +216,8 @@ impl Group {
         std::mem::take(&mut self.members)
     }
 
-    /// As [`Server::retire`], of all.
-    pub(crate) fn retire(&mut self) -> bool {
-        let retired = self.members.iter_mut().map(Server::retire);
-        retired.fold(false, |any, retired| any | retired)
+    pub(crate) fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {
+        self.members.iter_mut()
     }
 }
 

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use portlease::tokio::{Group, Lines, Server};
@@ -295,6 +295,47 @@ fn a_drop_by_a_panic_does_not_wait() {
         };
         multi_thread().block_on(async { tokio::spawn(task).await.unwrap_err() });
     });
+}
+
+/// One whose first restart fails; and what says by which thread it was dropped, after its files.
+fn fails_to_restart() -> (ServerBuilder, mpsc::Receiver<ThreadId>) {
+    struct Tell(mpsc::Sender<ThreadId>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+    let (sender, dropped_by) = mpsc::channel();
+    let (tell, mut starts) = (Tell(sender), 0);
+    let builder = portlease::Server::with(move |ports| {
+        let _kept = &tell;
+        ports.write_file("server.conf", "");
+        starts += 1;
+        if starts == 1 { child_command(&["serve"]) } else { shell("exit 3") }
+    });
+    (builder.report_port(), dropped_by)
+}
+
+/// There is nothing to stop then, but a directory may be large.
+#[test]
+fn a_drop_after_a_restart_that_failed_removes_no_files_itself() {
+    let runtime = current_thread();
+    let by_another = |dropped_by: mpsc::Receiver<ThreadId>| {
+        assert_ne!(dropped_by.recv_timeout(DEADLINE).unwrap(), thread::current().id());
+    };
+    let (builder, dropped_by) = fails_to_restart();
+    runtime.block_on(async {
+        let mut server = Server::start(builder).await.unwrap();
+        server.restart().await.unwrap_err();
+    });
+    by_another(dropped_by);
+    let (builder, dropped_by) = fails_to_restart();
+    let group = portlease::Group::builder().server("api", &[], |_| Ok(builder));
+    runtime.block_on(async {
+        let mut group = Group::start(group).await.unwrap();
+        group.server_mut("api").unwrap().restart().await.unwrap_err();
+    });
+    by_another(dropped_by);
 }
 
 /// As without tokio.

@@ -54,6 +54,12 @@ impl Dir {
         &self.path
     }
 
+    /// Whether it was made, and is this process's to remove.
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_there(&self) -> bool {
+        self.made_by == process::id() && self.state().is_made
+    }
+
     /// Makes it, if it is not there yet.
     pub(super) fn path(&self) -> &Path {
         let mut state = self.state();

@@ -115,6 +115,12 @@ impl Server {
         }
     }
 
+    /// Whether its drop has files to remove.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_files(&self) -> bool {
+        self.config.dir.is_there()
+    }
+
     /// A leased port that a stranger has is given up for another one, unless it was `given`: then its
     /// number matters to somebody.
     pub(super) fn start(config: Config, given: Option<Lease>) -> Result<Server> {

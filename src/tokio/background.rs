@@ -13,19 +13,19 @@ pub(super) struct InBackground<T: Retire>(Option<Box<T>>);
 
 pub(super) trait Retire: Send + 'static {
     /// What of the drop has to be done on the thread that drops it, since that may be panicking. Whether
-    /// there is anything to wait for.
+    /// there is anything to wait for: a server that ends, or files that are removed.
     fn retire(&mut self) -> bool;
 }
 
 impl Retire for Server {
     fn retire(&mut self) -> bool {
-        self.retire()
+        Server::retire(self) || self.has_files()
     }
 }
 
 impl Retire for Group {
     fn retire(&mut self) -> bool {
-        self.retire()
+        self.servers_mut().fold(false, |any, server| any | Retire::retire(server))
     }
 }
 

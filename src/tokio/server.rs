@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
 
-use super::background::InBackground;
+use super::background::{InBackground, Retire};
 use super::job::{self, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Line, Lines, PanicLog, Ports, ServerBuilder, Stopped};
@@ -320,10 +320,10 @@ impl Server {
         server.and_then(InBackground::take)
     }
 
-    /// As [`crate::Server::retire`]; there is something to wait for also while a restart is being undone.
+    /// As that of what it holds; there is something to wait for also while a restart is being undone.
     pub(super) fn retire(&mut self) -> bool {
         match &mut self.state {
-            State::Here(server) => server.get_mut().is_some_and(crate::Server::retire),
+            State::Here(server) => server.get_mut().is_some_and(Retire::retire),
             State::Away(_) => true,
             State::Gone => false,
         }
