@@ -543,9 +543,21 @@ async fn hears(one: &UdpSocket, other: &UdpSocket) {
 
 #[test]
 fn a_socket_outside_of_a_runtime_is_an_error() {
-    let error = portlease::bind().unwrap().into_tokio().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("inside a tokio runtime"), "{error}");
+    let lease = portlease::lease().unwrap();
+    let errors = [
+        portlease::bind().unwrap().into_tokio().unwrap_err(),
+        Bound::udp().unwrap().into_tokio().unwrap_err(),
+        lease.bind_tokio().unwrap_err(),
+        lease.bind_udp_tokio().unwrap_err(),
+        // Before it takes or announces any.
+        portlease::tokio::child::listener().unwrap_err(),
+        portlease::tokio::child::listener_on([127, 0, 0, 1]).unwrap_err(),
+        portlease::tokio::child::listener_named("grpc").unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("inside a tokio runtime"), "{error}");
+    }
 }
 
 /// Polls `future` until it has something to say, which nobody hears: it is dropped then.
