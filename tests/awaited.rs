@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
@@ -14,7 +15,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use portlease::tokio::{Group, Lines, Server};
-use portlease::{Bound, ErrorKind, Lease, Ready, ServerBuilder};
+use portlease::{Bound, ErrorKind, GroupBuilder, Lease, LeaseBuilder, Ready, ServerBuilder};
 use support::alone::{children, descriptors, in_own_process, threads};
 use support::{
     DEADLINE, MARK, OwnRegistry, bounded, child_command, eventually, lives, processes_with, shell,
@@ -93,9 +94,22 @@ fn a_start_that_is_dropped_after_any_poll() {
     }
     let runtime = current_thread();
     dropped_after_each_poll(|own, polls| {
-        let builder = serves().lease(own.request().lease().unwrap());
+        let (sender, written) = mpsc::channel();
+        let builder = portlease::Server::with(move |ports| {
+            sender.send(ports.write_file("server.conf", "")).unwrap();
+            let mut command = child_command(&["serve"]);
+            command.env("PORT", ports.main().to_string());
+            command
+        });
+        let builder = builder.lease(own.request().lease().unwrap());
         let _runtime = runtime.enter();
-        poll_and_drop(Server::start(builder), polls).is_some_and(|started| started.is_ok())
+        let started = poll_and_drop(Server::start(builder), polls);
+        let is_started = started.is_some_and(|started| started.is_ok());
+        // The closure goes with the server, after its files.
+        for file in bounded(move || written.iter().collect::<Vec<PathBuf>>()) {
+            assert!(!file.parent().unwrap().exists(), "the server's directory is left");
+        }
+        is_started
     });
 }
 
@@ -140,6 +154,49 @@ fn a_restart_that_is_dropped_after_any_poll() {
     });
 }
 
+/// An earlier restart is being undone, which was dropped too.
+#[test]
+fn a_stop_that_is_dropped_while_it_waits_for_an_undone_restart() {
+    if !in_own_process("a_stop_that_is_dropped_while_it_waits_for_an_undone_restart") {
+        return;
+    }
+    let runtime = current_thread();
+    dropped_after_each_poll(|own, polls| {
+        let builder = serves().lease(own.request().lease().unwrap());
+        let mut server = runtime.block_on(Server::start(builder)).unwrap();
+        let _runtime = runtime.enter();
+        let _ = poll_and_drop(server.restart(), 1);
+        poll_and_drop(server.stop(), polls).is_some()
+    });
+}
+
+#[test]
+fn a_restart_that_is_dropped_while_it_waits_for_an_undone_restart() {
+    if !in_own_process("a_restart_that_is_dropped_while_it_waits_for_an_undone_restart") {
+        return;
+    }
+    let runtime = current_thread();
+    dropped_after_each_poll(|own, polls| {
+        let builder = serves().lease(own.request().lease().unwrap());
+        let mut server = runtime.block_on(Server::start(builder)).unwrap();
+        let addr = server.addr();
+        let _ = poll_and_drop(server.restart(), 1);
+        let restarted = poll_and_drop(server.restart(), polls);
+        if restarted.is_none() && polls % 2 == 0 {
+            runtime.block_on(server.restart()).unwrap();
+            assert_eq!((server.addr(), who_answers(addr)), (addr, server.pid()));
+        }
+        let _runtime = runtime.enter();
+        drop(server);
+        restarted.is_some_and(|restarted| restarted.is_ok())
+    });
+}
+
+fn db_and_api(own: &OwnRegistry) -> GroupBuilder<'static> {
+    let [db, api] = [0, 1].map(|_| serves().lease(own.request().lease().unwrap()));
+    portlease::Group::builder().server("db", &[], |_| Ok(db)).server("api", &["db"], |_| Ok(api))
+}
+
 #[test]
 fn a_group_start_that_is_dropped_after_any_poll() {
     if !in_own_process("a_group_start_that_is_dropped_after_any_poll") {
@@ -147,14 +204,63 @@ fn a_group_start_that_is_dropped_after_any_poll() {
     }
     let runtime = current_thread();
     dropped_after_each_poll(|own, polls| {
-        let [db, api] = [0, 1].map(|_| serves().lease(own.request().lease().unwrap()));
-        let group = portlease::Group::builder().server("db", &[], |_| Ok(db)).server(
-            "api",
-            &["db"],
-            |_| Ok(api),
-        );
+        let group = db_and_api(own);
         let _runtime = runtime.enter();
         poll_and_drop(Group::start(group), polls).is_some_and(|started| started.is_ok())
+    });
+}
+
+#[test]
+fn a_group_stop_that_is_dropped_after_any_poll() {
+    if !in_own_process("a_group_stop_that_is_dropped_after_any_poll") {
+        return;
+    }
+    let runtime = current_thread();
+    dropped_after_each_poll(|own, polls| {
+        let mut group = runtime.block_on(Group::start(db_and_api(own))).unwrap();
+        let _runtime = runtime.enter();
+        // In half of them, a restart is being undone.
+        if polls % 2 == 0 {
+            let _ = poll_and_drop(group.server_mut("db").unwrap().restart(), 1);
+        }
+        poll_and_drop(group.stop(), polls).is_some()
+    });
+}
+
+/// Awaits what `held` is in the way of, until it has been polled some times.
+async fn freed_meanwhile<T>(held: Lease, waiting: impl Future<Output = T>) -> T {
+    let mut waiting = pin!(waiting);
+    let (mut held, mut polls) = (Some(held), 0);
+    poll_fn(|context| {
+        polls += 1;
+        held.take_if(|_| polls > 4);
+        waiting.as_mut().poll(context)
+    })
+    .await
+}
+
+#[test]
+fn a_wait_for_leases_that_is_dropped_after_any_poll() {
+    fn check<T, Wait>(wait: impl Fn(LeaseBuilder, u16) -> Wait)
+    where
+        Wait: Future<Output = portlease::Result<T>>,
+    {
+        dropped_after_each_poll(|own, polls| {
+            let port = own.port();
+            let held = own.request().exact(port).lease().unwrap();
+            let request = own.request().range(port..=port + 1).wait(DEADLINE);
+            let waiting = freed_meanwhile(held, wait(request, port));
+            poll_and_drop(waiting, polls).is_some_and(|leased| leased.is_ok())
+        });
+    }
+    if !in_own_process("a_wait_for_leases_that_is_dropped_after_any_poll") {
+        return;
+    }
+    check(|request, port| portlease::tokio::lease(request.exact(port)));
+    check(|request, _| portlease::tokio::lease_many(request, 2));
+    check(|request, _| portlease::tokio::lease_block(request, 2));
+    check(|request, port| async move {
+        portlease::tokio::lease_exact(request, &[port, port + 1]).await
     });
 }
 
