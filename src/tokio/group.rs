@@ -64,7 +64,8 @@ impl Group {
     /// # Cancel safety
     ///
     /// If this is dropped, the start is called off: no more servers are started, those that are being
-    /// started are ended, and then all others in their order.
+    /// started are ended, each as soon as [a single one](Server::start) is, and then all others in their
+    /// order. What a closure waits for, a lease for instance, is waited for first.
     pub async fn start(builder: GroupBuilder<'static>) -> Result<Group> {
         job::run(move |called_off| {
             let group = builder.called_off_by(called_off).start()?;

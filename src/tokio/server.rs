@@ -94,9 +94,17 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, the start is called off: within some 20 ms the server is asked to end, and when
-    /// it has, its port is freed. What the builder itself waits for, a closure or a command, is waited for
-    /// first.
+    /// If this is dropped, the start is called off: at the next look at it, the server is asked to end, and
+    /// when it has, its port is freed. That is within 20 ms, or 100 ms on a busy machine; but what the start
+    /// is in the middle of is waited for first:
+    ///
+    /// - an answer over HTTP, or a command, that says whether the server is ready ([`Ready::http`] and
+    ///   [`Ready::command`]): some 2 s at most;
+    /// - a closure of the builder;
+    /// - a port, where all are in use of which some may be free in a moment: some 5 s at most.
+    ///
+    /// [`Ready::http`]: crate::Ready::http
+    /// [`Ready::command`]: crate::Ready::command
     pub async fn start(builder: ServerBuilder) -> Result<Server> {
         job::run(move |called_off| builder.called_off_by(called_off).start().map(Server::new))
             .await?
