@@ -19,6 +19,7 @@ use support::{
 table! {
     each_is_started_after_those_it_needs_and_stopped_before_them,
     who_need_not_wait_for_each_other_are_started_at_the_same_time,
+    who_are_on_one_level_are_stopped_at_the_same_time,
     if_one_fails_the_others_are_stopped_and_it_is_named,
     a_panic_while_one_is_made_stops_the_others_and_goes_on,
     what_makes_no_sense_is_said,
@@ -97,6 +98,28 @@ fn who_need_not_wait_for_each_other_are_started_at_the_same_time<S: Twin>() {
         .server("two", &["first"], |_| Ok(two));
     let group = S::Group::start(group).unwrap();
     assert_eq!(group.stop().unwrap().len(), 3);
+}
+
+/// Each is asked to end, and ends once the other has been asked too; else it is killed.
+fn who_are_on_one_level_are_stopped_at_the_same_time<S: Twin>() {
+    let dir = tempfile::tempdir().unwrap();
+    let waits = |own: &str, other: &str| {
+        let mut command = shell(
+            "end() { : >$OWN; until [ -e $OTHER ]; do sleep 0.01; done; exit; }; \
+             trap end TERM; \"$0\" serve & wait",
+        );
+        command.env("OWN", own).env("OTHER", other).current_dir(dir.path());
+        told(command).stop_grace(DEADLINE)
+    };
+    let (one, two) = (waits("one", "two"), waits("two", "one"));
+    let group = Group::builder()
+        .server("first", &[], |_| Ok(serves()))
+        .server("one", &["first"], |_| Ok(one))
+        .server("two", &["first"], |_| Ok(two));
+    let group = S::Group::start(group).unwrap();
+    for stopped in group.stop().unwrap() {
+        assert!(!stopped.forced(), "it was not asked at the same time as the other: {stopped:?}");
+    }
 }
 
 fn if_one_fails_the_others_are_stopped_and_it_is_named<S: Twin>() {
