@@ -4,12 +4,15 @@
 
 mod support;
 
+use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use socket2::SockRef;
+use support::alone::in_own_small_world;
 use support::twin::{Twin, table};
 use support::{
     Allotment, DEADLINE, OwnRegistry, TestChild, child_command, lives, says_that_we_listen, shell,
@@ -31,6 +34,28 @@ table! {
     not_where_a_stranger_is_in_the_way,
     not_on_another_port_that_a_stranger_has,
     not_on_another_port_after_a_restart,
+}
+
+/// Nobody listens there; but it is the only port that the kernel has for the other end.
+#[test]
+fn not_on_a_port_that_a_connection_with_itself_answers() {
+    if !in_own_small_world("not_on_a_port_that_a_connection_with_itself_answers") {
+        return;
+    }
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40000").unwrap();
+    let with_itself = TcpStream::connect("127.0.0.1:40000").unwrap();
+    assert_eq!(with_itself.local_addr().unwrap(), with_itself.peer_addr().unwrap());
+    // Reset: in TIME_WAIT, it would be the last one for a while.
+    SockRef::from(&with_itself).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(with_itself);
+    let builder = Server::builder(shell("echo PORT=40000; exec sleep 1000")).report_port();
+    let builder = builder.ready(Ready::connects()).start_timeout(Duration::from_secs(5));
+    let error = builder.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(
+        error.to_string().contains("nothing accepts connections at 127.0.0.1:40000"),
+        "{error}"
+    );
 }
 
 /// How a server and the test agree on a port.
