@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::ops::RangeInclusive;
 #[cfg(unix)]
 use std::os::{fd::AsFd, unix::process::parent_id};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
@@ -253,7 +253,7 @@ fn nothing_is_on(port: u16) -> bool {
     })
 }
 
-fn own_path() -> std::path::PathBuf {
+fn own_path() -> PathBuf {
     env::current_exe().unwrap()
 }
 
@@ -579,15 +579,46 @@ fn contender(registry: &Registry, witness: &Path, first: u16, last: u16, rounds:
                 Err(error) => panic!("{error:?}"),
             }
         };
-        let mark = witness.join(lease.to_string());
-        OpenOptions::new().write(true).create_new(true).open(&mark).expect("two holders");
+        let mark = Mark::set(witness.join(lease.to_string()));
         let listener = lease.bind().unwrap();
         thread::yield_now();
         drop(listener);
-        std::fs::remove_file(&mark).unwrap();
+        drop(mark);
         drop(lease);
     }
     exhausted
+}
+
+/// Says who has a port, and goes before its lease does, on a panic too: the next holder would be taken for
+/// a second one.
+struct Mark(PathBuf);
+
+impl Mark {
+    fn set(path: PathBuf) -> Mark {
+        let us = format!("process {}, {:?}", process::id(), thread::current().id());
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(mut file) => {
+                let mark = Mark(path);
+                file.write_all(us.as_bytes()).unwrap();
+                mark
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Empty, if the other one has not written yet.
+                let other = std::fs::read_to_string(&path);
+                panic!("two holders of {}: {us}, and {other:?}", path.display());
+            }
+            Err(error) => panic!("{us} cannot make {}: {error:?}", path.display()),
+        }
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let removed = std::fs::remove_file(&self.0);
+        if !thread::panicking() {
+            removed.unwrap_or_else(|error| panic!("{} stays: {error:?}", self.0.display()));
+        }
+    }
 }
 
 /// Takes and releases until it is killed, at any point of it; or until who should have done that is gone.
