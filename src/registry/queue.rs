@@ -23,7 +23,15 @@ const TICKETS: u32 = 256;
 /// Takes the slot at `path`, if nobody has it, and nobody waits for it.
 pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Slot>> {
     let Some(slot) = Slot::try_lock(path)? else { return Ok(None) };
-    let next = next_number(&sys::open_private(&gate(path))?);
+    let gate = sys::open_private(&gate(path))?;
+    // Who draws a ticket just now has it locked. He goes first; and to wait for him with the slot in hand,
+    // for which he may wait, could be for ever. Without this lock, Windows would not let it be read.
+    if !lock::try_shared(&gate)? {
+        return Ok(None);
+    }
+    let next = next_number(&gate);
+    lock::unlock(&gate)?;
+    let next = next?;
     let waits = next > 0 && slot::is_locked(&ticket(path, next - 1))?;
     Ok(if waits { None } else { Some(slot) })
 }
@@ -56,7 +64,7 @@ fn draw(path: &Path) -> io::Result<Option<(File, Option<File>)>> {
 }
 
 fn draw_at(gate: &File, path: &Path) -> io::Result<Option<(File, Option<File>)>> {
-    let next = next_number(gate);
+    let next = next_number(gate)?;
     let somebody_waits = next > 0 && slot::is_locked(&ticket(path, next - 1))?;
     // From the first again when nobody waits, so that there are not more files than were needed.
     let number = if somebody_waits { next } else { 0 };
@@ -74,11 +82,12 @@ fn draw_at(gate: &File, path: &Path) -> io::Result<Option<(File, Option<File>)>>
     Ok(Some((own, before)))
 }
 
-/// The number of the next ticket. Garbage is a number too: the line begins anew after it.
-fn next_number(gate: &File) -> u32 {
+/// The number of the next ticket. Garbage is a number too: the line begins anew after it. Asked by who has
+/// the gate locked.
+fn next_number(gate: &File) -> io::Result<u32> {
     let mut bytes = [0; 4];
-    let _ = sys::read_at(gate, &mut bytes, 0);
-    u32::from_le_bytes(bytes) & (u32::MAX >> 1)
+    sys::read_at(gate, &mut bytes, 0)?;
+    Ok(u32::from_le_bytes(bytes) & (u32::MAX >> 1))
 }
 
 fn gate(path: &Path) -> PathBuf {
@@ -134,6 +143,18 @@ mod tests {
         while try_lock(&path).expect("try").is_none() {} // a child of another test has copies
         let (_own, before) = draw(&path).expect("draw").expect("a ticket");
         assert!(before.is_none(), "the line begins anew");
+    }
+
+    #[test]
+    fn nobody_gets_in_before_who_is_about_to_wait() {
+        let (_dir, path) = temp_slot();
+        let gate = sys::open_private(&gate(&path)).expect("the gate");
+        lock::wait_exclusive(&gate).expect("lock"); // as in `draw`
+        assert!(try_lock(&path).expect("try").is_none());
+        lock::unlock(&gate).expect("unlock");
+        // A child of another test has copies of the slot.
+        while try_lock(&path).expect("try").is_none() {}
+        assert!(lock::try_exclusive(&gate).expect("try"), "who looked has let it go");
     }
 
     #[test]
