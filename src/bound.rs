@@ -167,11 +167,16 @@ fn pair<A, B>(
         let a = first((Ipv4Addr::LOCALHOST, 0).into())?;
         match second(a.port()) {
             Ok(b) => return Ok((a, b)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
+            Err(error) if is_of_number(&error) => refused = error,
             Err(error) => return Err(error),
         }
     }
     Err(refused)
+}
+
+/// Whether another number may do: this one is in use, or, on Windows, excluded for the second one alone.
+fn is_of_number(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 fn failed(doing: &str, what: impl fmt::Display, error: io::Error) -> Error {
@@ -202,15 +207,18 @@ mod tests {
     #[test]
     fn a_number_that_is_refused_is_tried_with_another() {
         let tries = std::cell::Cell::new(0);
-        let second = |port| {
-            tries.set(tries.get() + 1);
-            if tries.get() < 3 {
-                return Err(io::Error::from(io::ErrorKind::AddrInUse));
-            }
-            bind_udp((Ipv4Addr::LOCALHOST, port).into())
-        };
-        let (first, second) = pair(listen, second).expect("the third number");
-        assert_eq!(first.port(), second.port());
+        for refusal in [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied] {
+            tries.set(0);
+            let second = |port| {
+                tries.set(tries.get() + 1);
+                if tries.get() < 3 {
+                    return Err(io::Error::from(refusal));
+                }
+                bind_udp((Ipv4Addr::LOCALHOST, port).into())
+            };
+            let (first, second) = pair(listen, second).expect("the third number");
+            assert_eq!(first.port(), second.port());
+        }
         tries.set(0);
         let never = |_| {
             tries.set(tries.get() + 1);
