@@ -59,11 +59,18 @@ pub(super) fn other_than_tcp(number: RawFd, kind: libc::c_int) -> io::Result<Opt
 /// Works for any process of ours, not only for children; kqueue(2).
 pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
     let deadline = Instant::now() + timeout;
-    let Ok(queue) = queue() else {
-        // No descriptor left: a short nap, and the caller looks again.
-        return thread::sleep(timeout.min(Duration::from_millis(5)));
-    };
-    let mut left = pids.iter().filter(|&&pid| watch(&queue, pid).is_ok()).count();
+    // Where nothing tells of an end: a short nap, and the caller looks again.
+    let nap = || thread::sleep(timeout.min(Duration::from_millis(5)));
+    let Ok(queue) = queue() else { return nap() }; // no descriptor is left
+    let mut left = 0;
+    for &pid in pids {
+        match watch(&queue, pid) {
+            Ok(()) => left += 1,
+            // It has ended. Of whom another error is had may live.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(_) => return nap(),
+        }
+    }
     while left > 0 {
         let time = deadline.saturating_duration_since(Instant::now());
         let time = libc::timespec {
@@ -92,7 +99,7 @@ fn queue() -> io::Result<OwnedFd> {
     }
 }
 
-/// Has the end of a process told once. An error: it has ended, or is none of ours.
+/// Has the end of a process told once. `ESRCH`: it has ended. Another error: it is none of ours.
 fn watch(queue: &OwnedFd, pid: u32) -> io::Result<()> {
     let change = event(pid);
     // SAFETY: the one change outlives the call, no events are asked for; the queue is open.

@@ -23,6 +23,7 @@ use std::os::windows::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::ptr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{ERROR_INVALID_PARAMETER, ERROR_MORE_DATA, HANDLE};
@@ -59,6 +60,9 @@ const MAX_MEMBERS: usize = 1024;
 
 /// As many as one call waits for.
 const MAX_WAITED: usize = 64;
+
+/// How long is waited where nothing tells when a process has ended.
+const NAP: Duration = Duration::from_millis(5);
 
 /// Ends the processes of its job when this value is gone.
 #[derive(Debug)]
@@ -275,10 +279,20 @@ fn no_such_signal() -> io::Error {
 
 /// Waits until every process of `pids` has ended, or `timeout` has passed. May return early.
 pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
+    wait_for_opened(pids.iter().map(|&pid| open(PROCESS_SYNCHRONIZE, pid)), timeout);
+}
+
+fn wait_for_opened(opened: impl Iterator<Item = io::Result<OwnedHandle>>, timeout: Duration) {
     let deadline = Instant::now() + timeout;
-    // Who cannot be opened has ended.
-    let processes: Vec<OwnedHandle> =
-        pids.iter().filter_map(|&pid| open(PROCESS_SYNCHRONIZE, pid).ok()).collect();
+    let mut processes = Vec::new();
+    for opened in opened {
+        match opened {
+            Ok(process) => processes.push(process),
+            Err(error) if is_no_such_process(&error) => {} // it has ended
+            // It may live: a short nap, and the caller looks again.
+            Err(_) => return thread::sleep(timeout.min(NAP)),
+        }
+    }
     for processes in processes.chunks(MAX_WAITED) {
         let handles: Vec<HANDLE> = processes.iter().map(AsRawHandle::as_raw_handle).collect();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -291,6 +305,10 @@ pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
             WaitForMultipleObjects(count, handles.as_ptr(), all, millis.min(u32::MAX - 1));
         }
     }
+}
+
+fn is_no_such_process(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32)
 }
 
 fn open(right: u32, pid: u32) -> io::Result<OwnedHandle> {
@@ -308,7 +326,10 @@ fn open(right: u32, pid: u32) -> io::Result<OwnedHandle> {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
     use std::process::Stdio;
+
+    use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 
     use super::*;
 
@@ -352,6 +373,22 @@ mod tests {
         drop(watchdog);
         wait_for_exit(&[child.id()], Duration::from_secs(60));
         assert!(child.try_wait().expect("wait").is_some());
+    }
+
+    #[test]
+    fn who_may_not_be_opened_is_not_taken_for_ended() {
+        let waited = |error: u32, timeout: Duration| {
+            let start = Instant::now();
+            let opened = iter::once(Err(io::Error::from_raw_os_error(error as i32)));
+            wait_for_opened(opened, timeout);
+            start.elapsed()
+        };
+        let long = Duration::from_secs(60);
+        assert!((NAP..long).contains(&waited(ERROR_ACCESS_DENIED, long)));
+        assert!(waited(ERROR_ACCESS_DENIED, Duration::from_millis(1)) >= Duration::from_millis(1));
+        assert!(waited(ERROR_INVALID_PARAMETER, long) < long);
+        assert!(is_no_such_process(&open(PROCESS_SYNCHRONIZE, 0).expect_err("none")));
+        assert!(is_no_such_process(&open(PROCESS_SYNCHRONIZE, 0x7fff_fff0).expect_err("none")));
     }
 
     #[test]
