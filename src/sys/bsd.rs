@@ -56,7 +56,8 @@ pub(super) fn other_than_tcp(number: RawFd, kind: libc::c_int) -> io::Result<Opt
 
 /// Waits until every process of `pids` has ended, or `timeout` has passed. May return early.
 ///
-/// Works for any process of ours, not only for children; kqueue(2).
+/// Works for any process of ours, not only for children; kqueue(2). The end of a child may be told a moment
+/// before it can be waited for.
 pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
     let deadline = Instant::now() + timeout;
     // Where nothing tells of an end: a short nap, and the caller looks again.

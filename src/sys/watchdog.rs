@@ -42,7 +42,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::id::ProcessEntry;
 use super::unix::{parked, signal_group};
@@ -167,8 +167,15 @@ impl Watchdog {
 
     /// Reaps it. From now on, the group's number may come to mean another.
     pub(crate) fn reap(mut self) {
-        wait_for_exit(&[self.shell.id()], PATIENCE);
-        let _ = self.shell.try_wait();
+        let deadline = Instant::now() + PATIENCE;
+        // Its end may be told before it can be waited for: kqueue(2) does, on macOS and FreeBSD.
+        while let Ok(None) = self.shell.try_wait() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            wait_for_exit(&[self.shell.id()], left);
+        }
     }
 }
 
