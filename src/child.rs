@@ -47,6 +47,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use self::which::Which;
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 
 pub use self::announce::{announce, announce_named};
 
@@ -193,21 +194,18 @@ fn parse(value: &OsStr) -> Result<u16, String> {
 }
 
 fn cannot_listen(variable: &str, addr: SocketAddr, error: io::Error) -> Error {
-    let (port, source) = (addr.port(), error.kind());
+    let port = addr.port();
     let told = format!(
         "; the number is from the environment variable {variable}: set another one, or unset it for any \
          free port"
     );
-    let privilege = match port {
-        ..1024 => "; a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)",
-        _ => "",
-    };
-    let (kind, hint) = match source {
+    let (kind, hint) = match error.kind() {
         io::ErrorKind::AddrInUse if port != 0 => {
             (ErrorKind::PortTaken, format!(": a socket is bound there already{told}"))
         }
         io::ErrorKind::PermissionDenied if port != 0 => {
-            let hint = format!(": the system does not let this process bind it{privilege}{told}");
+            let why = sys::why_excluded(port).map(|why| format!("; {why}")).unwrap_or_default();
+            let hint = format!(": the system does not let this process bind it{why}{told}");
             (ErrorKind::PortExcluded, hint)
         }
         io::ErrorKind::AddrNotAvailable => {

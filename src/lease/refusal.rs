@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::holder::Holder;
 use crate::range::PortSet;
 use crate::registry::{Registry, Space, cannot};
+use crate::sys;
 
 /// How many holders are named.
 const NAMED_HOLDERS: usize = 3;
@@ -140,11 +141,13 @@ fn is_this_process(holder: &Holder) -> bool {
 
 /// A port that the system keeps from this process, for whatever reason but that it is in use.
 pub(super) fn excluded(port: u16, error: io::Error) -> Error {
-    let hint = match port {
-        ..1024 => "; a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)",
-        _ => "; let any port be chosen",
-    };
-    let message =
-        format!("failed to lease port {port}: the system does not let this process bind it{hint}");
+    let mut message =
+        format!("failed to lease port {port}: the system does not let this process bind it");
+    if let Some(why) = sys::why_excluded(port) {
+        message.push_str(&format!("; {why}"));
+    }
+    if port >= 1024 {
+        message.push_str("; let any port be chosen");
+    }
     Error::new(ErrorKind::PortExcluded, message).with_port(port).with_source(error)
 }

@@ -14,6 +14,11 @@ use socket2::SockRef;
 pub(crate) const LIST_SOCKETS: &str =
     if cfg!(target_os = "macos") { "lsof -nP -i" } else { "sockstat" };
 
+/// Why this process may not bind `port`, as far as the number tells.
+pub(crate) fn why_excluded(port: u16) -> Option<&'static str> {
+    (port < 1024).then_some("a port below 1024 is for root")
+}
+
 /// The ports from which the kernel serves `bind(0)` and outgoing connections: ip(4), 49152-65535 on
 /// macOS and 10000-65535 on FreeBSD if nobody changed it.
 pub(crate) fn ephemeral_ports() -> Option<RangeInclusive<u16>> {

@@ -15,6 +15,11 @@ pub(crate) const HAS_HOLDS: bool = true;
 /// What shows people who has which port.
 pub(crate) const LIST_SOCKETS: &str = "ss -antup";
 
+/// Why this process may not bind `port`, as far as the number tells.
+pub(crate) fn why_excluded(port: u16) -> Option<&'static str> {
+    (port < 1024).then_some("a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)")
+}
+
 /// Identifies the network namespace of the calling thread. `None` where `/proc` is missing.
 ///
 /// Of the thread, not of the process: `setns` and `unshare` change one thread only.

@@ -24,6 +24,12 @@ use windows_sys::Win32::UI::Shell::GetUserProfileDirectoryW;
 /// What shows people who has which port.
 pub(crate) const LIST_SOCKETS: &str = "netstat -ano";
 
+/// Why this process may not bind `port`: low ones take no privilege here.
+#[allow(clippy::unnecessary_wraps)] // as on Unix, where not every number tells
+pub(crate) fn why_excluded(_: u16) -> Option<&'static str> {
+    Some("`netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved")
+}
+
 /// Opens, or creates, a file to be locked.
 ///
 /// Follows no symbolic link. While it is open, nobody can delete or rename it, so that a path always
