@@ -44,9 +44,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
+use socket2::Type;
+
 use self::which::Which;
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hold;
 use crate::sys;
 
 pub use self::announce::{announce, announce_named};
@@ -200,7 +203,7 @@ fn cannot_listen(variable: &str, addr: SocketAddr, error: io::Error) -> Error {
          free port"
     );
     let (kind, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse if port != 0 => {
+        _ if port != 0 && hold::says_in_use(&error, port, Type::STREAM) => {
             (ErrorKind::PortTaken, format!(": a socket is bound there already{told}"))
         }
         io::ErrorKind::PermissionDenied if port != 0 => {

@@ -63,6 +63,20 @@ pub(crate) struct Hold {
     _sockets: Vec<Socket>,
 }
 
+/// Whether the refusal of a bind of `port`, for TCP or UDP, says that somebody has it. On Windows, `WSAEACCES` says that or
+/// that the system excludes the port: a socket on the wildcard that was bound with `SO_EXCLUSIVEADDRUSE`
+/// refuses so who binds one address without it.
+pub(crate) fn says_in_use(refusal: &io::Error, port: u16, kind: Type) -> bool {
+    match refusal.kind() {
+        io::ErrorKind::AddrInUse => true,
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            let again = probe(port, kind, Except::Nobody);
+            again.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        }
+        _ => false,
+    }
+}
+
 /// What a hold has to be on this kernel. Found out once, by [`Kernel::test`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kernel {

@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::Type;
+
 pub use self::builder::LeaseBuilder;
 use self::candidate::Grip;
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hold::{Binder, Hold};
+use crate::hold::{self, Binder, Hold};
 use crate::registry::Space;
 use crate::registry::slot::Slot;
 use crate::url::url;
@@ -159,7 +161,8 @@ impl Lease {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(&self) -> Result<TcpListener> {
-        TcpListener::bind(self.addr()).map_err(|error| self.bind_error("listen on", error))
+        TcpListener::bind(self.addr())
+            .map_err(|error| self.bind_error("listen on", Type::STREAM, error))
     }
 
     /// Binds a UDP socket to [`addr`](Lease::addr).
@@ -169,13 +172,14 @@ impl Lease {
     /// [`ErrorKind::PortTaken`]: another UDP socket is bound there; ask for the lease with `.udp()`.
     /// [`ErrorKind::OutOfDescriptors`]. [`ErrorKind::Io`]: anything else.
     pub fn bind_udp(&self) -> Result<UdpSocket> {
-        UdpSocket::bind(self.addr()).map_err(|error| self.bind_error("bind UDP", error))
+        UdpSocket::bind(self.addr())
+            .map_err(|error| self.bind_error("bind UDP", Type::DGRAM, error))
     }
 
-    fn bind_error(&self, doing: &str, error: io::Error) -> Error {
-        let (kind, hint) = match error.kind() {
-            io::ErrorKind::AddrInUse => (ErrorKind::PortTaken, ": a socket is bound there already"),
-            _ => (ErrorKind::Io, ""),
+    fn bind_error(&self, doing: &str, socket: Type, error: io::Error) -> Error {
+        let (kind, hint) = match hold::says_in_use(&error, self.port, socket) {
+            true => (ErrorKind::PortTaken, ": a socket is bound there already"),
+            false => (ErrorKind::Io, ""),
         };
         let error = Error::io(kind, format_args!("{doing} {}{hint}", self.addr()), error);
         match kind {

@@ -4,6 +4,10 @@
 //! Each by itself, because systems differ in what a wildcard stands for. Windows lets a socket on
 //! 127.0.0.1 be bound beside one on 0.0.0.0; so do macOS and the BSDs, if the second one sets
 //! `SO_REUSEADDR`. A bind of the wildcard alone, or of the loopback alone, would miss the other.
+//!
+//! The wildcards first: on Windows, who has one of them exclusively refuses the bind of another address with
+//! `WSAEACCES`, which is also what the system says of a port that it excludes. Of the wildcard itself, it
+//! says that it is in use.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -63,6 +67,7 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     use super::*;
+    use crate::hold::says_in_use;
 
     /// Another test may have the number by chance: then another one is tried.
     fn with_free_port(kind: Type, test: impl Fn(u16)) {
@@ -86,6 +91,20 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_refusal_that_may_mean_two_things_is_asked_for_once_more() {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+        let says = |refusal, port, kind| says_in_use(&io::Error::from(refusal), port, kind);
+        with_free_port(Type::STREAM, |port| {
+            assert!(says(AddrInUse, port, Type::STREAM));
+            assert!(!says(AddrNotAvailable, port, Type::STREAM));
+            assert!(!says(PermissionDenied, port, Type::STREAM), "nobody has it");
+            let _server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("listen");
+            assert_eq!(says(PermissionDenied, port, Type::STREAM), cfg!(windows));
+            assert!(!says(PermissionDenied, port, Type::DGRAM), "nobody has it for UDP");
+        });
     }
 
     #[test]
