@@ -34,6 +34,7 @@ impl Slot {
                 return Ok(None);
             }
             let slot = Slot { file, locked_by: process::id() };
+            sys::keep_from_cleaners(&slot.file);
             // Cheaper than to look at the path again (1.6 us), which a moment ago named it.
             if !sys::is_unlinked(&slot.regular()?) {
                 return Ok(Some(slot));
@@ -51,6 +52,7 @@ impl Slot {
             // By now, the whole directory may be another one.
             let locked = slot.regular()?;
             if fs::symlink_metadata(path).is_ok_and(|named| sys::same_file(&locked, &named)) {
+                sys::keep_from_cleaners(&slot.file);
                 return Ok(slot);
             }
         }

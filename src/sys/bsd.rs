@@ -1,18 +1,26 @@
 //! What macOS and the BSDs tell in a way of their own: the ephemeral ports, and the end of processes.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use socket2::SockRef;
 
 /// What shows people who has which port.
 pub(crate) const LIST_SOCKETS: &str =
     if cfg!(target_os = "macos") { "lsof -nP -i" } else { "sockstat" };
+
+/// Keeps those who clean up from a file that was locked: once a day, macOS removes from `/tmp` what has
+/// been neither read nor changed for three days, and so can FreeBSD, whether it is locked or not; daily_clean_tmps in
+/// periodic.conf(5). With a time that is not to be had, the file is what it was.
+pub(crate) fn keep_from_cleaners(file: &File) {
+    let _ = file.set_modified(SystemTime::now());
+}
 
 /// Why this process may not bind `port`, as far as the number tells.
 pub(crate) fn why_excluded(port: u16) -> Option<&'static str> {

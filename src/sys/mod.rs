@@ -70,7 +70,9 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) use blind::*;
 #[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) use bsd::{LIST_SOCKETS, ephemeral_ports, wait_for_exit, why_excluded};
+pub(crate) use bsd::{
+    LIST_SOCKETS, ephemeral_ports, keep_from_cleaners, wait_for_exit, why_excluded,
+};
 pub(crate) use id::{Owners, ProcessEntry, ProcessId};
 pub(crate) use refused::Refused;
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
@@ -96,15 +98,15 @@ pub(crate) use {
     windows::{
         LIST_SOCKETS, bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs,
         dir_problem, ephemeral_ports, is_hidden_user, is_no_such_family, is_out_of_descriptors,
-        is_unlinked, make_removable, max_file_size, monotonic_millis, open_dir, open_private,
-        read_at, registry_dir, same_file, why_excluded, write_at,
+        is_unlinked, keep_from_cleaners, make_removable, max_file_size, monotonic_millis, open_dir,
+        open_private, read_at, registry_dir, same_file, why_excluded, write_at,
     },
 };
 #[cfg(target_os = "linux")]
 pub(crate) use {
     linux::{
-        HAS_HOLDS, LIST_SOCKETS, adopts_orphans, ephemeral_ports, is_nameless, net_namespace,
-        net_namespace_cookie, reserved_ports, why_excluded,
+        HAS_HOLDS, LIST_SOCKETS, adopts_orphans, ephemeral_ports, is_nameless, keep_from_cleaners,
+        net_namespace, net_namespace_cookie, reserved_ports, why_excluded,
     },
     owners::{owners, process_age, process_service, user_name},
     pidfd::{signal_exactly, wait_for_exit},

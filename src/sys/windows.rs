@@ -24,6 +24,9 @@ use windows_sys::Win32::UI::Shell::GetUserProfileDirectoryW;
 /// What shows people who has which port.
 pub(crate) const LIST_SOCKETS: &str = "netstat -ano";
 
+/// Keeps those who clean up from a file that was locked: here they cannot remove what is open.
+pub(crate) fn keep_from_cleaners(_: &File) {}
+
 /// Why this process may not bind `port`: low ones take no privilege here.
 #[allow(clippy::unnecessary_wraps)] // as on Unix, where not every number tells
 pub(crate) fn why_excluded(_: u16) -> Option<&'static str> {
