@@ -47,6 +47,15 @@ fn it_ends_when_it_is_dropped() {
     assert!(!serves(port));
 }
 
+#[test]
+fn what_somebody_listens_on_is_not_free() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    assert!(portlease::check([lease.addr()])[0].is_free(), "our own lease");
+    let _listener = lease.bind().unwrap();
+    assert!(!portlease::check([lease.addr()])[0].is_free());
+}
+
 /// It does not bind it, so that nothing but the lease keeps others away.
 #[test]
 fn its_port_is_leased_for_as_long_as_it_lives() {

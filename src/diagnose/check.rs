@@ -31,7 +31,8 @@ impl Check {
         self.addr
     }
 
-    /// Whether a server that sets `SO_REUSEADDR`, as nearly all do, can listen on it now.
+    /// Whether a server that sets `SO_REUSEADDR`, as nearly all do, can listen on it now; on Windows, one that
+    /// does not, as nearly none does there.
     pub fn is_free(&self) -> bool {
         self.refused.is_none()
     }
@@ -99,6 +100,6 @@ pub fn check(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<Check> {
 /// As a server does, but for the last step: nobody can connect.
 fn bind(addr: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
+    crate::sys::bind_over_time_wait(&socket)?; // on Windows, `SO_REUSEADDR` would let it in beside anybody
     socket.bind(&addr.into())
 }
