@@ -109,7 +109,13 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// and both loopback addresses succeed at that moment (on Windows, with `SO_EXCLUSIVEADDRUSE`); and its port is
 /// from a range that the system does not hand out by itself (but on FreeBSD, which serves `bind(0)` from
 /// 10000 on). Who asks for that very number without a lease gets it, and another registry too, as long as no
-/// server is bound. It takes one descriptor. [All of it in one table](crate::guide::platforms).
+/// server is bound. It takes one descriptor.
+///
+/// A port that these binds refuse is asked for again over TIME_WAIT, if it is exact, or if nothing else of the
+/// range is left. Then a listener on any other address is not seen: the lease is had beside a server that
+/// listens on this machine's address in the network, and on neither loopback nor all addresses.
+///
+/// [All of it in one table](crate::guide::platforms).
 #[must_use = "the port is free again as soon as the lease is dropped; keep it in a variable for as \
               long as the server lives"]
 pub struct Lease {

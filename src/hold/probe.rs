@@ -8,6 +8,12 @@
 //! The wildcards first: on Windows, who has one of them exclusively refuses the bind of another address with
 //! `WSAEACCES`, which is also what the system says of a port that it excludes. Of the wildcard itself, it
 //! says that it is in use.
+//!
+//! # What is not seen
+//!
+//! Over TIME_WAIT, a listener on any other address, of the network for instance: a wildcard is let in beside
+//! it, on Windows without `SO_EXCLUSIVEADDRUSE`, and on macOS and FreeBSD with `SO_REUSEADDR`. Without the
+//! one, or with the other, TIME_WAIT itself would be taken for somebody.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
