@@ -1,8 +1,13 @@
 //! Advisory whole-file locks: the only file that knows which library provides them.
 //!
 //! The trait is called by its name: std's own methods of the same names, in newer toolchains,
-//! would shadow it. The locks are `flock`'s: they belong to the open file description, so two
-//! opens exclude each other within one process too, and the kernel frees them with the last copy.
+//! would shadow it. Two opens of a file exclude each other within one process too, and the kernel frees
+//! what a process that ends has locked. In the rest, systems differ:
+//!
+//! - On Unix, the locks are `flock`'s. They belong to the open file description, and are freed with its
+//!   last copy, in whatever process that is. Who reads or writes is not kept from it by a lock.
+//! - On Windows, they are `LockFileEx`'s. They belong to the handle and its process: a copy elsewhere keeps
+//!   none. Nobody can read or write by another handle what is locked: so nothing is written into slots.
 
 use std::fs::File;
 use std::io;
@@ -29,7 +34,7 @@ pub(crate) fn wait_exclusive(file: &File) -> io::Result<()> {
     }
 }
 
-/// Frees the lock for every copy of the descriptor, in whatever process it may be.
+/// Frees the lock, on Unix for every copy of the descriptor, in whatever process it may be.
 pub(crate) fn unlock(file: &File) -> io::Result<()> {
     FileExt::unlock(file)
 }
