@@ -102,7 +102,7 @@ pub use complaint::fuzz_complaint;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use server::fuzz_report;
-#[cfg(fuzzing)]
+#[cfg(all(fuzzing, target_os = "linux"))] // whose kernel prints them
 #[doc(hidden)]
 pub use sys::fuzz_kernel_tables;
 

@@ -58,7 +58,7 @@ mod bsd;
 pub use signal::Signal;
 
 /// Feeds all parsers of what the kernel prints.
-#[cfg(fuzzing)]
+#[cfg(all(fuzzing, target_os = "linux"))]
 pub fn fuzz_kernel_tables(bytes: &[u8]) {
     let _ = process::Stat::parse(bytes);
     for protocol in [socket::Protocol::Tcp, socket::Protocol::Udp] {
