@@ -56,11 +56,17 @@ pub fn diagnose(port: u16) -> Diagnosis {
 pub(crate) fn look(port: u16, registry: Option<&Registry>) -> Diagnosis {
     let lease = registry.and_then(|registry| lease(port, registry));
     let holder = lease.as_ref().map(|lease| lease.holder.pid());
-    look_at(port, lease, holder)
+    and_bind(look_at(port, lease, holder))
 }
 
 /// The same for who has leased the port, and asks who else is on it.
 pub(crate) fn look_beside_hold(port: u16) -> Diagnosis {
+    and_bind(look_at_sockets(port))
+}
+
+/// The same without a bind, so that it can be asked again and again while a server may want to bind the
+/// port. Who sees nothing knows nothing.
+pub(crate) fn look_at_sockets(port: u16) -> Diagnosis {
     look_at(port, None, Some(Some(std::process::id())))
 }
 
@@ -79,11 +85,16 @@ fn look_at(port: u16, lease: Option<LeaseOf>, holder: Option<Option<u32>>) -> Di
     if let Some(holder) = holder {
         sockets.iter_mut().for_each(|socket| socket.is_hold = is_hold(socket, holder));
     }
-    let bind = match sockets.is_empty() && lease.is_none() {
-        true => bind(port),
+    Diagnosis { port, lease, sockets, more, blind, bind: Bind::NotAsked }
+}
+
+/// What a bind says, where nothing else does.
+fn and_bind(diagnosis: Diagnosis) -> Diagnosis {
+    let bind = match diagnosis.sockets.is_empty() && diagnosis.lease.is_none() {
+        true => bind(diagnosis.port),
         false => Bind::NotAsked,
     };
-    Diagnosis { port, lease, sockets, more, blind, bind }
+    Diagnosis { bind, ..diagnosis }
 }
 
 /// What is most in the way goes first, and TCP before UDP.

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use support::alone::in_own_small_world;
 use support::twin::{Twin, table};
 use support::{
     Allotment, DEADLINE, OwnRegistry, TestChild, child_command, lives, says_that_we_listen, shell,
-    signal, skip, who_answers,
+    signal, skip, stdout_of, who_answers,
 };
 
 table! {
@@ -34,6 +35,7 @@ table! {
     not_where_a_stranger_is_in_the_way,
     not_on_another_port_that_a_stranger_has,
     not_on_another_port_after_a_restart,
+    without_the_environment_that_it_was_given,
 }
 
 /// Nobody listens there; but it is the only port that the kernel has for the other end.
@@ -418,4 +420,66 @@ fn not_on_another_port_after_a_restart<S: Twin>() {
     strangers.lock().unwrap().clear();
     server.restart().unwrap();
     assert_eq!((who_answers(server.addr()), server.port()), (server.pid(), port));
+}
+
+/// nginx wipes its environment, and with it the sign by which all know whose server it is. Its own start
+/// knows it all the same, and whatever is missing, the server is not told of as the one who has the port.
+fn without_the_environment_that_it_was_given<S: Twin>() {
+    let serves = "env -i PORT=\"$PORT\" \"$0\" serve";
+    let complains = "echo 'cannot listen: Address already in use' >&2;";
+    let start = |script: &str, lease| {
+        let builder = Server::builder(shell(script)).env_port("PORT").lease(lease);
+        let builder = builder.name("api").ready(Ready::http_status("/", 204));
+        S::start(builder.start_timeout(Duration::from_secs(2))).unwrap_err()
+    };
+    let own = OwnRegistry::new();
+    for (script, kind) in [
+        (format!("exec {serves}"), ErrorKind::NotReady),
+        (format!("{complains} exec {serves}"), ErrorKind::NotReady),
+        (format!("{serves} & sleep 0.3; {complains} exit 1"), ErrorKind::Exited),
+    ] {
+        let error = start(&script, own.request().lease().unwrap());
+        assert!(error.kind() == kind && error.diagnosis().is_none(), "{script}: {error:?}");
+    }
+
+    // Beside a stranger, it is known too.
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let stranger = child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"]);
+    let mut stranger = TestChild::spawn(stranger);
+    stranger.line().expect("it does not listen");
+    let error = start(&format!("exec {serves}"), lease);
+    let diagnosis = error.diagnosis().expect("a stranger is there");
+    let is_server = |owner: &portlease::Owner| {
+        *owner.role() == portlease::Role::Server { harness: std::process::id() }
+    };
+    let sockets = diagnosis.sockets().iter().filter(|socket| !socket.is_hold());
+    let owners = sockets.flat_map(|socket| socket.owners());
+    let (server, others): (Vec<_>, Vec<_>) = owners.partition(|owner| is_server(owner));
+    assert_eq!((server.len(), others.len()), (1, 1), "{diagnosis}");
+    assert_eq!(others[0].pid(), stranger.id());
+}
+
+/// While a server that complains has not bound its port, a bind of ours could be what keeps it out.
+#[test]
+fn a_port_is_not_bound_while_a_server_complains_of_it() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let own = OwnRegistry::new();
+    let trace = own.dir.path().join("trace");
+    // After the second start, there is no hold by which the port is seen to be in use.
+    let script = "echo 'cannot listen: Address already in use' >&2
+                  if mkdir \"$PORTLEASE_TEST_STARTED\"; then exit 98; fi
+                  sleep 2; exec \"$0\" serve";
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=bind", "-o"]).arg(&trace);
+    traced.arg(support::child_path()).args(["blocking", "one-start", "told", script]);
+    traced.env("PORTLEASE_TEST_STARTED", own.dir.path().join("started"));
+    own.lend_to(&mut traced);
+    let port = stdout_of(&traced.output().unwrap());
+    let trace = fs::read_to_string(trace).unwrap();
+    let binds = trace.lines().filter(|line| line.contains(&format!("htons({port})"))).count();
+    // Those of the lease, which is taken and let go, and the server's: not ten each second.
+    assert!((3..10).contains(&binds), "{trace}");
 }

@@ -28,11 +28,13 @@ pub(super) struct Complaining {
 
 impl Complaining {
     /// Who has the port of which the server has complained by `now`, if somebody has had it for long.
+    /// `others_on`: who else is on a port.
     pub(super) fn look(
         &mut self,
         output: &Output,
         ports: &Ports,
         now: Duration,
+        others_on: impl FnOnce(u16) -> Option<Diagnosis>,
     ) -> Option<Diagnosis> {
         if self.looked.is_some_and(|looked| now.saturating_sub(looked) < PAUSE) {
             return None;
@@ -43,7 +45,8 @@ impl Complaining {
             self.seen = Some(progress);
             self.found = complaint(&output.tail());
         }
-        let diagnosis = self.found.as_ref().and_then(|found| failure::taken(found, ports));
+        let port = self.found.as_ref().and_then(|found| failure::own_in_use(found, ports));
+        let diagnosis = port.and_then(others_on);
         match &diagnosis {
             Some(_) => {
                 let since = *self.since.get_or_insert(now);

@@ -13,7 +13,7 @@ use super::ports::Ports;
 use super::process::{End, described};
 use crate::complaint::{Complaint, What, complaint};
 use crate::diagnose;
-use crate::diagnosis::{Diagnosis, Owner, Role, Socket, SocketState, Unseen};
+use crate::diagnosis::Diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, ProcessEntry, Protocol};
 
@@ -90,14 +90,21 @@ pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> E
     Error::io(ErrorKind::Spawn, format_args!("start server `{name}`: {program:?}{hint}"), error)
 }
 
-/// It ended, with this `output`, before it was ready.
-pub(super) fn exited(name: &str, ports: &Ports, inherits: bool, end: End, output: &str) -> Error {
+/// It ended, with this `output`, before it was ready. `others_on`: who else is on a port.
+pub(super) fn exited(
+    name: &str,
+    ports: &Ports,
+    inherits: bool,
+    end: End,
+    output: &str,
+    mut others_on: impl FnMut(u16) -> Option<Diagnosis>,
+) -> Error {
     let how = end.status.map_or("status unknown".to_owned(), |status| status.to_string());
     let on_port = on_port(ports.main);
     let message = format!("server `{name}` ended before it was ready{on_port} ({how})");
     let found = complaint(output);
-    let taken = found.as_ref().and_then(|found| taken(found, ports)).filter(|_| !inherits);
-    if let Some(diagnosis) = taken {
+    let own = found.as_ref().and_then(|found| own_in_use(found, ports)).filter(|_| !inherits);
+    if let Some(diagnosis) = own.and_then(&mut others_on) {
         let message = format!("{message}: port {} is in use", diagnosis.port());
         return Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis);
     }
@@ -118,11 +125,10 @@ pub(super) fn complained(name: &str, diagnosis: Diagnosis) -> Error {
     Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis)
 }
 
-/// Who else is on the port of which the server complains, if that is its own.
-pub(super) fn taken(found: &Complaint, ports: &Ports) -> Option<Diagnosis> {
+/// The port that is in use as the server says, if that is its own.
+pub(super) fn own_in_use(found: &Complaint, ports: &Ports) -> Option<u16> {
     let port = found.port.unwrap_or(ports.main);
-    let is_own = found.what == What::InUse && ports.contain(port);
-    Some(port).filter(|_| is_own).and_then(others_on)
+    (found.what == What::InUse && ports.contain(port)).then_some(port)
 }
 
 fn of_complaint(found: &Complaint, ports: &Ports, inherits: bool) -> String {
@@ -230,13 +236,13 @@ pub(super) fn ambiguous(name: &str, why: &str) -> Error {
 }
 
 /// Somebody else listens where it should: `who`, as `4242 (nginx) on 127.0.0.1:80`.
-pub(super) fn stranger(name: &str, port: u16, who: &str) -> Error {
+pub(super) fn stranger(name: &str, who: &str, diagnosis: Diagnosis) -> Error {
     let message = format!(
         "server `{name}` was started, but another listens where its clients will connect: process \
          {who}, which is not of this server; if it serves the port for the server, as a proxy does, use \
          `Ready::connects()`"
     );
-    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnose::look_beside_hold(port))
+    Error::new(ErrorKind::PortTaken, message).with_diagnosis(diagnosis)
 }
 
 /// Somebody did not want it any more.
@@ -245,30 +251,21 @@ pub(super) fn called_off(name: &str, port: u16) -> Error {
     of_port(ErrorKind::NotReady, message, port)
 }
 
-pub(super) fn not_ready(name: &str, port: u16, timeout: Duration, missing: &str) -> Error {
+/// `others`: who else is on its port, if somebody is.
+pub(super) fn not_ready(
+    name: &str,
+    port: u16,
+    timeout: Duration,
+    missing: &str,
+    others: Option<Diagnosis>,
+) -> Error {
     let seconds = timeout.as_secs_f64();
     let message = format!("server `{name}` was not ready after {seconds:.1} s: {missing}");
     let error = of_port(ErrorKind::NotReady, message, port);
-    match others_on(port) {
+    match others {
         Some(diagnosis) => error.with_diagnosis(diagnosis),
         None => error,
     }
-}
-
-/// Who else is on the port of a server of ours, if somebody is, or may be.
-fn others_on(port: u16) -> Option<Diagnosis> {
-    let diagnosis = Some(port).filter(|&port| port != 0).map(diagnose::look_beside_hold)?;
-    // A listener in this very process is none of the server's.
-    let is_server = |owner: &Owner| *owner.role() == Role::Server { harness: std::process::id() };
-    let is_late = |it: &Socket| it.unseen == Some(Unseen::NoTime); // so it may be the server's
-    let is_others =
-        |it: &Socket| !it.is_hold() && !is_late(it) && !it.owners().iter().any(is_server);
-    // Nobody has the connections that the server has not accepted.
-    let in_the_way = |it: &Socket| match it.state() {
-        SocketState::Listening | SocketState::Bound => is_others(it),
-        _ => is_others(it) && !it.owners().is_empty(),
-    };
-    diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
 }
 
 /// `processes` would not go.

@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::look::Look;
 use super::process::{Process, describe};
+use crate::diagnose;
+use crate::diagnosis::{Diagnosis, Role, Socket, SocketState, Unseen};
 use crate::sys::{self, ProcessEntry, ProcessId, Protocol, SocketEntry};
 
 /// Who listens where a server should.
@@ -73,6 +75,50 @@ pub(super) fn look(
         }
     }
     Ok(Listening::Ours)
+}
+
+/// Who else is on a `port` that the server wants, if somebody is, or may be; 0: it has none.
+pub(super) fn others_on(
+    process: &mut Process,
+    port: u16,
+    output_is_open: bool,
+) -> Option<Diagnosis> {
+    // A bind would be in the server's way, and what it says is said of the server too.
+    let seen = Some(port).filter(|&port| port != 0).map(diagnose::look_at_sockets)?;
+    let diagnosis = with_own(process, seen, output_is_open);
+    let is_late = |it: &Socket| it.unseen == Some(Unseen::NoTime); // so it may be the server's
+    let is_own = |it: &Socket| it.owners().iter().any(|owner| process.has(owner.pid()));
+    let is_others = |it: &Socket| !it.is_hold() && !is_late(it) && !is_own(it);
+    // Nobody has the connections that the server has not accepted.
+    let in_the_way = |it: &Socket| match it.state() {
+        SocketState::Listening | SocketState::Bound => is_others(it),
+        _ => is_others(it) && !it.owners().is_empty(),
+    };
+    diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
+}
+
+/// A diagnosis that knows the server's processes, also those who have wiped the cookie from their
+/// environment, as nginx does.
+pub(super) fn with_own(
+    process: &mut Process,
+    mut diagnosis: Diagnosis,
+    output_is_open: bool,
+) -> Diagnosis {
+    let owners = || diagnosis.sockets().iter().flat_map(Socket::owners);
+    if owners().next().is_none() {
+        return diagnosis;
+    }
+    // After the sockets were looked at: who was started in between is known then. Where nobody can be
+    // looked at, nobody is known as an owner.
+    if let Ok(all) = Look::now() {
+        process.family_with_escaped(&all, output_is_open);
+    }
+    let harness = std::process::id();
+    let owners = diagnosis.sockets.iter_mut().flat_map(|socket| &mut socket.owners);
+    for owner in owners.filter(|owner| process.has(owner.pid())) {
+        owner.role = Role::Server { harness };
+    }
+    diagnosis
 }
 
 /// The sockets that serve where a client of `ip` gets to, and are not among those `before`.

@@ -178,6 +178,11 @@ impl Process {
         Family { is_unsure: found.is_unsure, ..self.family(look) }
     }
 
+    /// Whether this is, or was, one of those whom a look has found to be of it.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.known.iter().any(|id| id.pid == pid)
+    }
+
     /// Whether somebody of its group lives beside the watchdog.
     pub(super) fn group_lives(&self) -> bool {
         let members = self.group().map(sys::group_members);

@@ -19,6 +19,8 @@ use super::running::Running;
 use super::slow::Slow;
 use super::way::{Source, Way};
 use super::{failure, say};
+use crate::diagnose;
+use crate::diagnosis::Diagnosis;
 use crate::error::{Error, Result};
 use crate::sys::{self, Protocol};
 
@@ -93,14 +95,18 @@ impl Running {
                 Missing::Stranger(who) => {
                     let since = *stranger_since.get_or_insert(elapsed);
                     if elapsed - since >= STRANGER_PATIENCE {
-                        return Err(failure::stranger(&self.name, self.ports.main, &who));
+                        let diagnosis = self.whose_port();
+                        return Err(failure::stranger(&self.name, &who, diagnosis));
                     }
                     format!("{who} listens there")
                 }
             };
             // The socket that it inherits is in its own way, if it does not take it.
             if !config.inherits() {
-                let complained = complaining.look(&self.output, &self.ports, elapsed);
+                let Running { ports, process, output, .. } = self;
+                let output_is_open = !output.has_ended(Duration::ZERO);
+                let others_on = |port| identity::others_on(process, port, output_is_open);
+                let complained = complaining.look(output, ports, elapsed, others_on);
                 if let Some(diagnosis) = complained {
                     return Err(failure::complained(&self.name, diagnosis));
                 }
@@ -109,8 +115,10 @@ impl Running {
                 return Err(failure::called_off(&self.name, self.ports.main));
             }
             if elapsed >= config.start_timeout {
-                let timeout = config.start_timeout;
-                return Err(failure::not_ready(&self.name, self.ports.main, timeout, &missing));
+                let (name, port, timeout) = (&self.name, self.ports.main, config.start_timeout);
+                let output_is_open = !self.output.has_ended(Duration::ZERO);
+                let others = identity::others_on(&mut self.process, port, output_is_open);
+                return Err(failure::not_ready(name, port, timeout, &missing, others));
             }
             if slow.is_due(elapsed) {
                 slow.said(elapsed);
@@ -323,8 +331,17 @@ impl Running {
                 break;
             }
         }
-        let inherits = config.inherits();
-        failure::exited(&self.name, &self.ports, inherits, end, &self.output.tail())
+        let Running { name, ports, process, output, .. } = self;
+        let output_is_open = !output.has_ended(Duration::ZERO);
+        let others_on = |port| identity::others_on(process, port, output_is_open);
+        failure::exited(name, ports, config.inherits(), end, &output.tail(), others_on)
+    }
+
+    /// Who is on its port, now that somebody else is.
+    fn whose_port(&mut self) -> Diagnosis {
+        let output_is_open = !self.output.has_ended(Duration::ZERO);
+        let seen = diagnose::look_beside_hold(self.ports.main);
+        identity::with_own(&mut self.process, seen, output_is_open)
     }
 }
 
