@@ -458,6 +458,8 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
     let (server, others): (Vec<_>, Vec<_>) = owners.partition(|owner| is_server(owner));
     assert_eq!((server.len(), others.len()), (1, 1), "{diagnosis}");
     assert_eq!(others[0].pid(), stranger.id());
+    let next = format!("end process {}, or let any port be chosen", stranger.id());
+    assert_eq!(diagnosis.next_step(), Some(next), "{diagnosis}");
 }
 
 /// While a server that complains has not bound its port, a bind of ours could be what keeps it out.

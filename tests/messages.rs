@@ -66,6 +66,13 @@ fn of_leases_that_are_not_to_be_had() {
     let waited = exact(port).wait(Duration::from_millis(100)).lease().unwrap_err();
     add("leased by another process, and waited for with a lease", &waited, held());
     add("leased by this process", &exact(port + 1).lease().unwrap_err(), varying(port));
+    let served = exact(port + 6).lease().unwrap();
+    let server = Server::builder(child_command(&["serve"])).env_port("PORT").lease(served);
+    let server = server.start().unwrap();
+    let error = exact(port + 6).lease().unwrap_err();
+    let of_server = varying(port).number(port + 6, "PORT+6").number(server.pid(), "SERVER");
+    add("leased by this process, whose server listens", &error, of_server);
+    drop(server);
     let other = OwnRegistry::new();
     let error = other.request().exact(port + 1).lease().unwrap_err();
     let mut varied = Varying::default();

@@ -73,6 +73,12 @@ impl Owner {
         SystemTime::now().checked_sub(self.age?)
     }
 
+    /// Whether it is this very process, or a server of it.
+    pub(crate) fn is_of_this_test(&self) -> bool {
+        let own = std::process::id();
+        matches!(self.role, Role::Ourselves) || self.role == Role::Server { harness: own }
+    }
+
     /// What it is.
     pub fn role(&self) -> &Role {
         &self.role

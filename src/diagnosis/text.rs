@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{Cause, Diagnosis, Owner, Role, Socket, SocketState, Unseen};
 use crate::sys;
 
+/// What to do about what this very test has.
+const DROP: &str = "drop the lease, or the server, that has it";
+
 /// `port 5432 is in use ...`, a line for each thing that was seen, and the next step.
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +67,7 @@ impl Diagnosis {
             Cause::Free => return None,
             Cause::Leased => match &self.lease {
                 Some(lease) if lease.is_ours => {
-                    "drop the lease, or the server, that has it".to_owned()
+                    DROP.to_owned()
                 }
                 Some(lease) if lease.lives == Some(false) => {
                     "wait for it with `LeaseBuilder::wait`: a watchdog ends what a process that is \
@@ -103,11 +106,18 @@ impl Diagnosis {
                 && matches!(it.state(), SocketState::Listening | SocketState::Bound)
         };
         let mut sockets = self.sockets.iter().filter(in_the_way);
-        let socket = sockets.clone().next();
+        // Somebody else's goes first: what this test has, its author knows.
+        let is_ours = |it: &&Socket| it.owners.iter().any(Owner::is_of_this_test);
+        let others = sockets.clone().find(|it| !is_ours(it));
+        let socket = others.or_else(|| sockets.clone().next());
+        let leased_by_us = self.lease.as_ref().is_some_and(|lease| lease.is_ours);
         let Some(owner) = socket.and_then(|socket| socket.owners.first()) else {
-            return self.look_for(socket);
+            return if leased_by_us { DROP.to_owned() } else { self.look_for(socket) };
         };
         match &owner.role {
+            _ if socket.as_ref().is_some_and(is_ours) && owner.role != Role::Ourselves => {
+                DROP.to_owned()
+            }
             Role::Ourselves => "drop the socket, the lease or the server that has it".to_owned(),
             Role::Server { .. } => {
                 "wait until that test is over, or let any port be chosen".to_owned()
@@ -131,6 +141,10 @@ impl Diagnosis {
                 pids.dedup();
                 let pids = all(pids.iter().map(u32::to_string).collect(), 0);
                 match self.cause() {
+                    // nginx has wiped the sign by which it would be known.
+                    _ if leased_by_us => {
+                        format!("{DROP}; or end {pids}, if that is no server of this test")
+                    }
                     Cause::Udp => format!(
                         "let any port be chosen; or end {pids}, unless that is a client, which has \
                          not chosen it"
@@ -253,7 +267,8 @@ fn whose(socket: &Socket) -> String {
 
 /// `  uid 33 (www-data), started 3 min ago, of nginx.service: nginx -g ...`; of several, the first.
 fn details(socket: &Socket) -> Option<String> {
-    let Owner { pid, command, uid, user, age, role, .. } = socket.owners.first()?;
+    let owner = socket.owners.first()?;
+    let Owner { pid, command, uid, user, age, role, .. } = owner;
     let mut facts = Vec::new();
     if let Some(uid) = uid {
         let user = user.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
@@ -263,6 +278,9 @@ fn details(socket: &Socket) -> Option<String> {
     facts.extend(match role {
         Role::Other => None,
         Role::Ourselves => Some("this very process".to_owned()),
+        Role::Server { .. } if owner.is_of_this_test() => {
+            Some("a server of this very process".to_owned())
+        }
         Role::Server { harness } => Some(format!("a server of test process {harness}")),
         Role::Orphan { harness } => Some(format!("left by test process {harness}, which is gone")),
         Role::ContainerProxy => Some("for a container".to_owned()),
@@ -358,6 +376,43 @@ mod tests {
              and 2 sockets more\n  \
              next: `systemctl stop nginx.service`, or let any port be chosen",
         );
+    }
+
+    /// Whose process has the port, and how a socket of this very test is told from it.
+    #[test]
+    fn what_this_test_has_is_not_waited_for() {
+        let owned = |pid, role| {
+            let (name, command) = ("x".to_owned(), String::new());
+            let owner = Owner { pid, name, command, uid: None, user: None, age: None, role };
+            Socket { owners: vec![owner], ..listener() }
+        };
+        let harness = std::process::id();
+        let ours = || owned(7, Role::Server { harness });
+        let own = || owned(harness, Role::Ourselves);
+        let others = || owned(8, Role::Server { harness: harness + 1 });
+        let stranger = || owned(9, Role::Other);
+        let holder = || Holder { pid: Some(harness), ..Holder::unknown(5432) };
+        let leased = || LeaseOf { holder: holder(), lives: Some(true), is_ours: true };
+        let check = |sockets: Vec<Socket>, is_leased: bool, expected: &str| {
+            let lease = is_leased.then(leased);
+            let diagnosis = Diagnosis { sockets, lease, ..nothing() };
+            assert_eq!(diagnosis.next_step().as_deref(), Some(expected), "{diagnosis}");
+        };
+        let end = "end process 9, or let any port be chosen";
+        check(vec![ours()], false, DROP);
+        check(vec![ours()], true, DROP);
+        check(vec![own()], false, "drop the socket, the lease or the server that has it");
+        check(vec![others()], false, "wait until that test is over, or let any port be chosen");
+        check(vec![ours(), stranger()], false, end);
+        check(vec![own(), stranger()], false, end);
+        // A server that wiped its environment, or that is not to be seen.
+        check(
+            vec![stranger()],
+            true,
+            "drop the lease, or the server, that has it; or end process 9, if that is no server of \
+             this test",
+        );
+        check(vec![listener()], true, DROP);
     }
 
     #[test]
