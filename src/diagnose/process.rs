@@ -2,7 +2,7 @@
 
 use crate::cookie::{Cookie, World};
 use crate::diagnosis::{Owner, Role};
-use crate::sys::{self, ProcessId};
+use crate::sys::{self, ProcessId, Service};
 use crate::text;
 
 /// How much of a command line is kept.
@@ -50,5 +50,9 @@ fn role(pid: u32, name: &str) -> Role {
     // A CI runner may be a service itself, and all that it runs.
     let unit =
         sys::process_service(pid).filter(|unit| sys::process_service(own).as_ref() != Some(unit));
-    unit.map_or(Role::Other, |unit| Role::Service { unit })
+    match unit {
+        Some(Service { unit, is_users: false }) => Role::Service { unit },
+        Some(Service { unit, is_users: true }) => Role::UserService { unit },
+        None => Role::Other,
+    }
 }

@@ -39,6 +39,11 @@ pub enum Role {
         /// Its unit, `nginx.service` for instance.
         unit: String,
     },
+    /// It belongs to a service that a user runs, as `systemctl --user` does, and this process does not.
+    UserService {
+        /// Its unit, `postgres.service` for instance.
+        unit: String,
+    },
 }
 
 impl Owner {

@@ -130,6 +130,9 @@ impl Diagnosis {
             Role::Service { unit } => {
                 format!("`systemctl stop {unit}`, or let any port be chosen")
             }
+            Role::UserService { unit } => {
+                format!("`systemctl --user stop {unit}`, or let any port be chosen")
+            }
             Role::Other => {
                 let mut pids: Vec<u32> = sockets
                     .by_ref()
@@ -284,7 +287,7 @@ fn details(socket: &Socket) -> Option<String> {
         Role::Server { harness } => Some(format!("a server of test process {harness}")),
         Role::Orphan { harness } => Some(format!("left by test process {harness}, which is gone")),
         Role::ContainerProxy => Some("for a container".to_owned()),
-        Role::Service { unit } => Some(format!("of {unit}")),
+        Role::Service { unit } | Role::UserService { unit } => Some(format!("of {unit}")),
     });
     let command = if command.is_empty() { String::new() } else { format!(": {command}") };
     let which = if socket.owners.len() > 1 { format!("{pid}: ") } else { String::new() };
@@ -361,14 +364,23 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_the_system() {
-        let role = Role::Service { unit: "nginx.service".to_owned() };
+    fn services() {
+        let unit = "nginx.service".to_owned();
+        let role = Role::Service { unit: unit.clone() };
         let (name, command) = ("nginx".to_owned(), "nginx -g x".to_owned());
         let (uid, user) = (Some(33), Some("www-data".to_owned()));
         let age = Some(Duration::from_secs(7_300));
-        let owners = vec![Owner { pid: 42, name, command, uid, user, age, role }];
+        let owner = Owner { pid: 42, name, command, uid, user, age, role };
+        let owned_by = |owner| {
+            let socket = Socket { owners: vec![owner], ..listener() };
+            Diagnosis { sockets: vec![socket], more: 2, ..nothing() }
+        };
+        let of_a_user = Owner { role: Role::UserService { unit }, ..owner.clone() };
+        let next = owned_by(of_a_user).next_step();
+        let expected = "`systemctl --user stop nginx.service`, or let any port be chosen";
+        assert_eq!(next.as_deref(), Some(expected));
         check(
-            &Diagnosis { sockets: vec![Socket { owners, ..listener() }], more: 2, ..nothing() },
+            &owned_by(owner),
             Cause::Listening,
             "port 5432 is in use\n  \
              process 42 (nginx) listens on 127.0.0.1:5432\n    \

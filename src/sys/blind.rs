@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Signal;
-use super::id::{Owners, ProcessEntry, ProcessId};
+use super::id::{Owners, ProcessEntry, ProcessId, Service};
 use super::socket::{Protocol, SocketEntry, Wanted};
 
 /// No socket keeps a port that servers could still bind: `SO_REUSEADDR` does not let two sockets have one
@@ -96,7 +96,7 @@ pub(crate) fn process_age(_: ProcessId) -> Option<Duration> {
     None
 }
 
-pub(crate) fn process_service(_: u32) -> Option<String> {
+pub(crate) fn process_service(_: u32) -> Option<Service> {
     None
 }
 

@@ -18,6 +18,15 @@ pub(crate) struct ProcessEntry {
     pub(crate) session: u32,
 }
 
+/// A service of systemd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// `nginx.service`
+    pub(crate) unit: String,
+    /// It is not the system's, but one of a user.
+    pub(crate) is_users: bool,
+}
+
 /// The processes that have certain sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {

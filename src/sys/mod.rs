@@ -73,7 +73,7 @@ pub(crate) use blind::*;
 pub(crate) use bsd::{
     LIST_SOCKETS, ephemeral_ports, keep_from_cleaners, wait_for_exit, why_excluded,
 };
-pub(crate) use id::{Owners, ProcessEntry, ProcessId};
+pub(crate) use id::{Owners, ProcessEntry, ProcessId, Service};
 pub(crate) use refused::Refused;
 pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
 #[cfg(unix)]

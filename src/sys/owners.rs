@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::id::{Owners, ProcessId};
+use super::id::{Owners, ProcessId, Service};
 use super::process;
 
 /// Of `/etc/passwd` and the like, no more is read than this.
@@ -72,18 +72,20 @@ pub(crate) fn process_age(id: ProcessId) -> Option<Duration> {
     Duration::try_from_secs_f64((uptime - start).max(0.0)).ok()
 }
 
-/// The unit of systemd that a process belongs to, if that is a service: `nginx.service`.
-pub(crate) fn process_service(pid: u32) -> Option<String> {
+/// The unit of systemd that a process belongs to, if that is a service.
+pub(crate) fn process_service(pid: u32) -> Option<Service> {
     service_of(&read(&format!("/proc/{pid}/cgroup"), 64 << 10)?)
 }
 
 /// Lines such as `0::/system.slice/nginx.service`; cgroups(7).
-fn service_of(cgroups: &str) -> Option<String> {
-    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    // `user@1000.service` is all that a user has.
-    let is_unit = |part: &&str| part.ends_with(".service") && !part.starts_with("user@");
-    let units = paths.filter_map(|path| path.split('/').rfind(is_unit));
-    units.map(str::to_owned).next()
+fn service_of(cgroups: &str) -> Option<Service> {
+    let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    // `user@1000.service` is all that a user has, and below it are the services of his own.
+    let is_user = |part: &str| part.starts_with("user@") && part.ends_with(".service");
+    paths.find_map(|path| {
+        let unit = path.split('/').rfind(|part| part.ends_with(".service") && !is_user(part))?;
+        Some(Service { unit: unit.to_owned(), is_users: path.split('/').any(is_user) })
+    })
 }
 
 /// The name of a user, if `/etc/passwd` knows it.
@@ -139,8 +141,12 @@ mod tests {
     #[test]
     fn services() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(service_of(text).as_deref(), expected, "{text:?}");
+            let found = service_of(text).filter(|it| !it.is_users).map(|it| it.unit);
+            assert_eq!(found.as_deref(), expected, "{text:?}");
         };
+        let users = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/pg.service\n";
+        let unit = "pg.service".to_owned();
+        assert_eq!(service_of(users), Some(Service { unit, is_users: true }));
         check("0::/system.slice/nginx.service\n", Some("nginx.service"));
         check("0::/system.slice/system-pg.slice/pg@15-main.service", Some("pg@15-main.service"));
         check("0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope", None);
