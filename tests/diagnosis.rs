@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use portlease::{Cause, Server};
@@ -344,6 +345,64 @@ fn a_container_s_proxy() {
     let proxy = foreign(command, port);
     check("container", &own, port, &varying(port, proxy.id()).program("docker-proxy"));
     proxy.kill();
+}
+
+/// A cgroup in which its process looks as one of a service does.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None`: not possible here, and the reason was printed.
+    fn new(names: &[&str]) -> Option<Cgroup> {
+        let roots = ["systemd", "unified", "."].map(|it| Path::new("/sys/fs/cgroup").join(it));
+        let is_tree = |root: &&PathBuf| support::is_root() && root.join("cgroup.procs").exists();
+        let Some(root) = roots.iter().find(is_tree) else {
+            return support::skip("needs root and cgroups, to look like a service");
+        };
+        let dir = names.iter().fold(root.clone(), |dir, name| dir.join(name));
+        match fs::create_dir_all(&dir) {
+            Ok(()) => Some(Cgroup(dir)),
+            Err(error) => support::skip(&format!("no cgroup can be made here: {error}")),
+        }
+    }
+
+    /// Where the shell that becomes the server writes its pid.
+    fn command(&self, port: u16) -> Command {
+        let script = "echo $$ >\"$1\" && exec \"$0\" serve \"$2\"";
+        let mut command = support::shell(script);
+        command.arg(self.0.join("cgroup.procs")).arg(port.to_string());
+        command
+    }
+}
+
+impl Drop for Cgroup {
+    /// With those above it that are empty too, which the root is not. Whose last process has just ended is busy
+    /// for a moment.
+    fn drop(&mut self) {
+        let is_gone = || fs::remove_dir(&self.0).is_ok() || !self.0.exists();
+        let mut tries = 0..100;
+        while !is_gone() && tries.next().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let mut above = self.0.ancestors().skip(1);
+        while above.next().is_some_and(|dir| fs::remove_dir(dir).is_ok()) {}
+    }
+}
+
+#[test]
+fn a_service_of_the_system_and_one_of_a_user() {
+    let unit = format!("portlease-{}.service", std::process::id());
+    let user = format!("user@{}.service", std::process::id());
+    let cases = [("service", vec![&unit[..]]), ("user-service", vec![&user, "app.slice", &unit])];
+    for (name, names) in cases {
+        let Some(cgroup) = Cgroup::new(&names) else { return };
+        let own = OwnRegistry::new();
+        let port = own.port();
+        let server = foreign(cgroup.command(port), port);
+        let mut varying = varying(port, server.id());
+        varying.word(&unit, "UNIT");
+        check(name, &own, port, &varying);
+        server.kill();
+    }
 }
 
 /// Below 1024, for who has no privilege.
