@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::diagnosis::{Bind, Diagnosis, LeaseOf, Owner, Socket, Unseen};
+use crate::diagnosis::{Bind, Blind, Diagnosis, LeaseOf, Owner, Socket, Unseen};
 use crate::hold::{self, Binder};
 use crate::holder::Holder;
 use crate::registry::{Registry, slot};
@@ -74,7 +74,10 @@ pub(crate) fn look_at_sockets(port: u16) -> Diagnosis {
 fn look_at(port: u16, lease: Option<LeaseOf>, holder: Option<Option<u32>>) -> Diagnosis {
     let (mut entries, blind) = match sys::sockets(Wanted { serving: None, port: Some(port) }) {
         Ok(entries) => (entries, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+        Err(error) => {
+            let is_out_of_descriptors = sys::is_out_of_descriptors(&error);
+            (Vec::new(), Some(Blind { why: error.to_string(), is_out_of_descriptors }))
+        }
     };
     entries.sort_by_key(order);
     let more = entries.len().saturating_sub(MAX_SOCKETS);
@@ -154,6 +157,10 @@ fn with_owners(entries: Vec<SocketEntry>) -> Vec<Socket> {
                 Some(Unseen::NotPermitted)
             }
             Ok(_) => Some(Unseen::NotHere),
+            Err(error) if sys::is_out_of_descriptors(error) => Some(Unseen::NoDescriptors),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some(Unseen::NotPermitted)
+            }
             Err(_) => Some(Unseen::NoProc),
         };
         let more_owners = found.len() - owned.len();

@@ -31,8 +31,16 @@ pub struct Diagnosis {
     /// Beside `sockets`, so many were seen.
     pub(crate) more: usize,
     /// Why the kernel's tables could not be looked at.
-    pub(crate) blind: Option<String>,
+    pub(crate) blind: Option<Blind>,
     pub(crate) bind: Bind,
+}
+
+/// Why the kernel's tables could not be looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Blind {
+    pub(crate) why: String,
+    /// No file descriptor was left, which is this process's own trouble.
+    pub(crate) is_out_of_descriptors: bool,
 }
 
 /// Who leased the port.
@@ -77,6 +85,8 @@ pub(crate) enum Unseen {
     NotHere,
     /// There is no `/proc`.
     NoProc,
+    /// No file descriptor was left to look.
+    NoDescriptors,
 }
 
 /// What a socket does on its port.

@@ -475,5 +475,14 @@ fn of_descriptors() {
     let mut snapshot = Snapshot::new("messages/descriptors");
     let varying = Varying::new().after("127.0.0.1:", "PORT");
     snapshot.add("a listener", varying.replace(&stdout_of(&output)));
+    // One is enough for the kernel's tables, and not for `/proc`.
+    let mut server = TestChild::spawn(child_command(&["serve", "0"]));
+    let port = server.line_after("PORT=");
+    for (heading, spare) in [("a diagnosis", "0"), ("a diagnosis, with one left", "1")] {
+        let mut command = child_command(&["diagnose-without-descriptors", &port, spare]);
+        own.lend_to(&mut command);
+        let said = stdout_of(&command.output().unwrap());
+        snapshot.add(heading, Varying::new().number(&port, "PORT").replace(&said));
+    }
     snapshot.check();
 }

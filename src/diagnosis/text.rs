@@ -9,6 +9,9 @@ use crate::sys;
 /// What to do about what this very test has.
 const DROP: &str = "drop the lease, or the server, that has it";
 
+/// What to do about what cannot be looked at for want of a descriptor.
+const MORE_DESCRIPTORS: &str = "raise the limit of open files (`ulimit -n`), or close some";
+
 /// `port 5432 is in use ...`, a line for each thing that was seen, and the next step.
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +35,7 @@ impl Diagnosis {
             Cause::TimeWait => "free for a server that sets SO_REUSEADDR, and for no other yet",
             Cause::Free => "free",
             Cause::Unknown => {
-                let why = self.blind.as_deref().unwrap_or("unknown why");
+                let why = self.blind.as_ref().map_or("unknown why", |blind| &blind.why);
                 return format!("not to be looked at: {why}");
             }
         };
@@ -55,7 +58,7 @@ impl Diagnosis {
             format!("leased by {own}{}{gone}", lease.holder)
         });
         let blind = self.blind.as_ref().filter(|_| self.cause() == Cause::Bound);
-        let blind = blind.map(|why| format!("whose it is was not looked at: {why}"));
+        let blind = blind.map(|it| format!("whose it is was not looked at: {}", it.why));
         let next = self.next_step().map(|next| format!("next: {next}"));
         lease.into_iter().chain(self.socket_lines()).chain(blind).chain(next)
     }
@@ -90,6 +93,9 @@ impl Diagnosis {
                 "let any port be chosen: the system excludes this one".to_owned()
             }
             Cause::TimeWait => "let the server set SO_REUSEADDR, or wait a minute".to_owned(),
+            Cause::Unknown if self.blind.as_ref().is_some_and(|it| it.is_out_of_descriptors) => {
+                MORE_DESCRIPTORS.to_owned()
+            }
             Cause::Unknown => {
                 "let any port be chosen, or look from outside of this container".to_owned()
             }
@@ -175,6 +181,9 @@ impl Diagnosis {
                 &format!("look as root who it is (`{by}`)")
             }
             Some((_, Unseen::NoProc)) => "look where there is a /proc",
+            Some((_, Unseen::NoDescriptors)) => {
+                return format!("{MORE_DESCRIPTORS}, to see who it is; or let any port be chosen");
+            }
             _ => "look into other containers",
         };
         // Its hold is bound, and does not listen.
@@ -264,6 +273,9 @@ fn whose(socket: &Socket) -> String {
             format!("somebody (uid {uid}, not to be seen from this container)")
         }
         Some(Unseen::NoProc) => format!("somebody (uid {uid}; there is no /proc that tells who)"),
+        Some(Unseen::NoDescriptors) => {
+            format!("somebody (uid {uid}; no file descriptor was left to see who)")
+        }
         None => "nobody any more".to_owned(),
     }
 }
@@ -307,7 +319,7 @@ fn rounded(age: Duration) -> String {
 /// What cannot be made everywhere. The rest: `tests/diagnosis.rs`.
 #[cfg(test)]
 mod tests {
-    use super::super::{Bind, LeaseOf};
+    use super::super::{Bind, Blind, LeaseOf};
     use super::*;
     use crate::holder::Holder;
     use crate::sys::{Protocol, SocketEntry, State};
@@ -334,6 +346,7 @@ mod tests {
     #[test]
     fn what_only_a_bind_tells() {
         let with = |bind| Diagnosis { bind, ..nothing() };
+        let blind = || Some(Blind { why: "no netlink".to_owned(), is_out_of_descriptors: false });
         check(&with(Bind::Free), Cause::Free, "port 5432 is free");
         check(
             &with(Bind::Refused),
@@ -349,7 +362,7 @@ mod tests {
              next: let any port be chosen: the system excludes this one",
         );
         check(
-            &Diagnosis { blind: Some("no netlink".to_owned()), ..nothing() },
+            &Diagnosis { blind: blind(), ..nothing() },
             Cause::Unknown,
             "port 5432 is not to be looked at: no netlink\n  \
              next: let any port be chosen, or look from outside of this container",
@@ -359,8 +372,7 @@ mod tests {
              next: look who it is (`{}`), or let any port be chosen",
             sys::LIST_SOCKETS
         );
-        let blind = Some("no netlink".to_owned());
-        check(&Diagnosis { blind, ..with(Bind::Refused) }, Cause::Bound, &look);
+        check(&Diagnosis { blind: blind(), ..with(Bind::Refused) }, Cause::Bound, &look);
     }
 
     #[test]

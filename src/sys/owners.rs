@@ -19,7 +19,8 @@ const BUSY: u32 = 8;
 ///
 /// # Errors
 ///
-/// There is no `/proc`, or it is that of another pid namespace.
+/// There is no `/proc`, or it is that of another pid namespace. Or no descriptor is left, so that some might
+/// be missed.
 pub(crate) fn owners(inodes: &[u64], at_most: Duration) -> io::Result<Owners> {
     let (start, own_start) = (Instant::now(), own_time());
     let is_over = || {
@@ -44,6 +45,7 @@ pub(crate) fn owners(inodes: &[u64], at_most: Duration) -> io::Result<Owners> {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 owners.is_partial = true;
             }
+            Err(error) if super::is_out_of_descriptors(&error) => return Err(error),
             Err(_) => {} // it has just ended
         }
     }

@@ -94,6 +94,15 @@ fn main() {
             let diagnosis = portlease::diagnose(port.parse().unwrap());
             say(format_args!("{:?}\n{diagnosis}", diagnosis.cause()));
         }
+        ["diagnose-without-descriptors", port, spare] => {
+            let port = port.parse().unwrap();
+            portlease::diagnose(port); // the registry is open now
+            let mut files = all_descriptors();
+            files.truncate(files.len() - spare.parse::<usize>().unwrap());
+            let diagnosis = portlease::diagnose(port);
+            drop(files);
+            say(format_args!("{:?}\n{diagnosis}", diagnosis.cause()));
+        }
         ["diagnose-own-lease"] => {
             let lease = portlease::lease().unwrap();
             let diagnosis = portlease::diagnose(lease.port());
@@ -101,10 +110,7 @@ fn main() {
         }
         ["bind-without-descriptors"] => {
             let lease = portlease::lease().unwrap();
-            let mut files = Vec::new();
-            while let Ok(file) = std::fs::File::open("/dev/null") {
-                files.push(file);
-            }
+            let _files = all_descriptors();
             say(format_args!("{:?}", lease.bind().unwrap_err()));
         }
         ["check", ref addrs @ ..] => {
@@ -899,6 +905,11 @@ fn unstoppable<S: Twin>(dir: &str, program: &str) {
     say(format_args!("{} leased", registry.list().unwrap().len()));
 }
 
+/// Files, until no descriptor is left.
+fn all_descriptors() -> Vec<std::fs::File> {
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
 /// Stops a server while so few descriptors are left, for a moment, that `/proc` cannot be looked at.
 fn stop_without_descriptors<S: Twin>(spare: usize) {
     let mut command = Command::new("/bin/sh");
@@ -907,10 +918,7 @@ fn stop_without_descriptors<S: Twin>(spare: usize) {
     command.args(["-c", script]).arg(own_path());
     let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
     server.wait_for_line("UP", Duration::from_secs(60)).unwrap();
-    let mut files = Vec::new();
-    while let Ok(file) = std::fs::File::open("/dev/null") {
-        files.push(file);
-    }
+    let mut files = all_descriptors();
     files.truncate(files.len() - spare);
     let stopping = thread::spawn(move || server.stop().unwrap());
     thread::sleep(Duration::from_millis(200)); // it has looked by then, most likely
@@ -927,10 +935,7 @@ fn supervise_without_descriptors() {
     let often = Supervision::restarts(1).check_every(Duration::from_millis(5));
     let builder = Server::builder(command).env_port("PORT");
     let supervised = builder.supervise(often.unready_for(Duration::from_millis(20))).unwrap();
-    let mut files = Vec::new();
-    while let Ok(file) = std::fs::File::open("/dev/null") {
-        files.push(file);
-    }
+    let files = all_descriptors();
     thread::sleep(Duration::from_millis(300)); // it has looked often by then, most likely
     drop(files);
     supervised.with(|_| ()); // no restart is under way
