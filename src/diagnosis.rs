@@ -75,15 +75,16 @@ pub struct Socket {
 }
 
 /// Why the owner of a socket is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unseen {
-    /// Some processes may not be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unseen {
+    /// Some processes may not be looked into: those of other users, most often.
     NotPermitted,
     /// It took too long to look at all.
     NoTime,
     /// None that can be seen: of another pid namespace, or gone by now.
     NotHere,
-    /// There is no `/proc`.
+    /// There is no `/proc`, or it is that of another pid namespace.
     NoProc,
     /// No file descriptor was left to look.
     NoDescriptors,
@@ -137,10 +138,28 @@ impl Socket {
     }
 
     /// The processes that have it: several, if it was inherited; of many, some. None, if they are not to
-    /// be seen, or if
-    /// nobody has it any more.
+    /// be seen, which [`unseen`](Socket::unseen) tells, or if nobody has it any more.
     pub fn owners(&self) -> &[Owner] {
         &self.owners
+    }
+
+    /// Why there are no [`owners`](Socket::owners), although somebody has it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portlease::Unseen;
+    ///
+    /// for socket in portlease::diagnose(5432).sockets() {
+    ///     match socket.unseen() {
+    ///         None => println!("{:?}", socket.owners()),
+    ///         Some(Unseen::NotPermitted) => println!("a user may not see that; root may"),
+    ///         Some(why) => println!("not to be seen: {why:?}"),
+    ///     }
+    /// }
+    /// ```
+    pub fn unseen(&self) -> Option<Unseen> {
+        self.unseen
     }
 
     /// Whether it is known to be that by which the kernel keeps a leased port.
@@ -158,6 +177,18 @@ impl Diagnosis {
     /// Who leased it, if it is leased from this process's registry.
     pub fn lease(&self) -> Option<&Holder> {
         self.lease.as_ref().map(|lease| &lease.holder)
+    }
+
+    /// Whether the process that leased it lives. `None`: it is not leased, or that cannot be told. A process
+    /// of another container looks gone, and a watchdog may keep the lease of one that is.
+    pub fn holder_lives(&self) -> Option<bool> {
+        self.lease.as_ref()?.lives
+    }
+
+    /// Why the kernel's tables could not be looked at, if so: that there are no
+    /// [`sockets`](Diagnosis::sockets) says nothing then.
+    pub fn blind(&self) -> Option<&str> {
+        self.blind.as_ref().map(|blind| blind.why.as_str())
     }
 
     /// The sockets on it, those that listen first; of many connections, some.

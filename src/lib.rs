@@ -83,7 +83,7 @@ mod url;
 
 pub use bound::{Bound, bind};
 pub use diagnose::{Check, check, diagnose};
-pub use diagnosis::{Cause, Diagnosis, Owner, Role, Socket, SocketState};
+pub use diagnosis::{Cause, Diagnosis, Owner, Role, Socket, SocketState, Unseen};
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Group, GroupBuilder, Needs};
 pub use holder::Holder;

@@ -92,7 +92,7 @@ fn main() {
         }
         ["diagnose", port] => {
             let diagnosis = portlease::diagnose(port.parse().unwrap());
-            say(format_args!("{:?}\n{diagnosis}", diagnosis.cause()));
+            say(format_args!("{}\n{diagnosis}", values(&diagnosis)));
         }
         ["diagnose-without-descriptors", port, spare] => {
             let port = port.parse().unwrap();
@@ -101,12 +101,13 @@ fn main() {
             files.truncate(files.len() - spare.parse::<usize>().unwrap());
             let diagnosis = portlease::diagnose(port);
             drop(files);
-            say(format_args!("{:?}\n{diagnosis}", diagnosis.cause()));
+            say(format_args!("{}\n{diagnosis}", values(&diagnosis)));
         }
         ["diagnose-own-lease"] => {
             let lease = portlease::lease().unwrap();
             let diagnosis = portlease::diagnose(lease.port());
-            say(format_args!("{lease}\n{}\n{:?}\n{diagnosis}", process::id(), diagnosis.cause()));
+            let values = values(&diagnosis);
+            say(format_args!("{lease}\n{}\n{values}\n{diagnosis}", process::id()));
         }
         ["bind-without-descriptors"] => {
             let lease = portlease::lease().unwrap();
@@ -903,6 +904,18 @@ fn unstoppable<S: Twin>(dir: &str, program: &str) {
     say(format_args!("{:?}", server.restart().unwrap_err().kind()));
     drop(server);
     say(format_args!("{} leased", registry.list().unwrap().len()));
+}
+
+/// What a program is told of a diagnosis, where that is more than the sockets and their owners.
+fn values(diagnosis: &portlease::Diagnosis) -> String {
+    let mut values = vec![format!("{:?}", diagnosis.cause())];
+    if diagnosis.lease().is_some() {
+        values.push(format!("holder_lives: {:?}", diagnosis.holder_lives()));
+    }
+    let unseen = diagnosis.sockets().iter().filter_map(|socket| socket.unseen());
+    values.extend(unseen.map(|why| format!("unseen: {why:?}")));
+    values.extend(diagnosis.blind().map(|why| format!("blind: {why}")));
+    values.join(", ")
 }
 
 /// Files, until no descriptor is left.
