@@ -218,6 +218,14 @@ impl Binder {
     }
 }
 
+/// Whether somebody may hold `port`, of whatever registry. Who binds it as a server does is let in by a hold,
+/// and does not notice; so [`TOKEN`] is bound exclusively, for a moment. TIME_WAIT does not refuse that, and any
+/// socket on the wildcard does.
+pub(crate) fn may_be_held(port: u16) -> bool {
+    let bind = || tcp_socket(Domain::IPV4)?.bind(&SocketAddr::from((TOKEN, port)).into());
+    sys::HAS_HOLDS && bind().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 impl Families {
     /// A socket for the wildcard address.
     fn socket(self, kind: Type) -> io::Result<Socket> {

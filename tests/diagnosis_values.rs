@@ -317,7 +317,9 @@ fn whether_addresses_can_be_bound() {
     let block = Allotment::new();
     let mut snapshot = Snapshot::new("diagnosis/check");
     let mut varying = Varying::new();
-    for (i, name) in ["PORT", "PORT2", "PORT3", "PORT4"].into_iter().enumerate() {
+    for (i, name) in
+        ["PORT", "PORT2", "PORT3", "PORT4", "PORT5", "PORT6", "PORT7"].into_iter().enumerate()
+    {
         varying = varying.number(usize::from(block.first) + i, name);
     }
     let port = |i: u16| localhost(block.first + i);
@@ -330,9 +332,15 @@ fn whether_addresses_can_be_bound() {
     let silent = format!("0.0.0.0:{}", block.first + 1);
     let silent = ready(child_command(&["bind", &silent, "exclusive"]));
     let lease = own.request().exact(block.first + 2).lease().unwrap();
-    for (pid, name) in [(process::id(), "TEST"), (listener.id(), "PID"), (silent.id(), "PID2")] {
+    let other = OwnRegistry::new();
+    let number = port(4).port().to_string();
+    let foreign = ready(child_command(&["hold-exact", &other.arg(), &number, "0"]));
+    let server = ready(child_command(&["serve-on", &port(4).to_string(), "alone"]));
+    let pids = [process::id(), listener.id(), silent.id(), foreign.id(), server.id()];
+    for (pid, name) in pids.into_iter().zip(["TEST", "PID", "PID2", "HOLDER", "SERVER"]) {
         varying = varying.number(pid, name);
     }
+    varying.word(&other.arg(), "REGISTRY");
     let mut answers = |heading: &str, addrs: &[SocketAddr], expected: &[bool]| {
         let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
         let mut role = vec!["check"];
@@ -352,6 +360,21 @@ fn whether_addresses_can_be_bound() {
     answers("a listener on 127.0.0.1", &[port(0), beside, any], &[false, true, false]);
     answers("a silent socket", &[port(1)], &[false]);
     answers("a lease", &[port(2)], &[false]);
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, block.first + 4));
+    let beside = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), block.first + 4));
+    answers("a lease of another registry, beside its server", &[beside], &[false]);
+    drop(server);
+    answers("a lease of another registry", &[port(4), all], &[false, false]);
+    drop(foreign);
+    let ours = other.request().exact(block.first + 5).lease().unwrap();
+    let found = check([ours.addr()]);
+    assert!(found[0].is_free(), "its server can start: {}", found[0]);
+    drop(ours);
+    // In the way of its own family alone.
+    let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, block.first + 6)).unwrap();
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, block.first + 6));
+    answers("an address beside a listener on 0.0.0.0", &[v6], &[true]);
+    drop(v4);
     let far = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), block.first + 3));
     answers("an address of another machine", &[far], &[false]);
 

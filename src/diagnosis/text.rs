@@ -140,6 +140,7 @@ impl Diagnosis {
                 format!("`systemctl --user stop {unit}`, or let any port be chosen")
             }
             Role::Other => {
+                let looks_held = sockets.clone().any(looks_like_hold);
                 let mut pids: Vec<u32> = sockets
                     .by_ref()
                     .flat_map(|socket| &socket.owners)
@@ -157,6 +158,10 @@ impl Diagnosis {
                     Cause::Udp => format!(
                         "let any port be chosen; or end {pids}, unless that is a client, which has \
                          not chosen it"
+                    ),
+                    Cause::Listening | Cause::Bound if looks_held => format!(
+                        "let any port be chosen; or end {pids}, unless a test has leased it, from another \
+                         registry (PORTLEASE_DIR)"
                     ),
                     _ => format!("end {pids}, or let any port be chosen"),
                 }
@@ -221,6 +226,12 @@ impl Diagnosis {
         }
         lines
     }
+}
+
+/// As a lease's hold is, of whatever registry; few others are.
+fn looks_like_hold(socket: &Socket) -> bool {
+    let is_bound = !socket.is_udp() && socket.state() == SocketState::Bound;
+    is_bound && socket.local().is_ipv6() && socket.local().ip().is_unspecified()
 }
 
 /// One socket, and whose it is.
