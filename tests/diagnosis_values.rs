@@ -479,3 +479,40 @@ fn without_netlink() {
         );
     }
 }
+
+/// Before Linux 6.8, and by `/proc` still, the kernel tells of no socket that is bound and does not listen; a
+/// bind does. strace refuses the one socket by which netlink is asked: which one that is, a first run tells.
+#[test]
+fn a_silent_socket_that_no_table_shows() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let own = OwnRegistry::new();
+    let port = own.port();
+    let address = format!("0.0.0.0:{port}");
+    let mut silent = TestChild::spawn(child_command(&["bind", &address, "exclusive"]));
+    silent.line().expect("it has bound it");
+    let trace = own.dir.path().join("trace");
+    let look = |options: &[&str]| {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=socket", "-o"]).arg(&trace);
+        strace.args(options).arg(support::child_path()).args(["diagnose", &port.to_string()]);
+        own.lend_to(&mut strace);
+        let found = stdout_of(&strace.output().unwrap());
+        (found, std::fs::read_to_string(&trace).unwrap())
+    };
+    let (found, trace) = look(&[]);
+    assert!(found.contains(&format!("process {} ", silent.id())), "{found}");
+    let sockets = || trace.lines().filter(|line| line.contains("socket("));
+    let is_netlink = |line: &str| line.contains("AF_NETLINK");
+    assert_eq!(sockets().filter(|line| is_netlink(line)).count(), 1, "{trace}");
+    let place = 1 + sockets().position(is_netlink).unwrap();
+    let (found, trace) = look(&["-e", &format!("inject=socket:error=EAFNOSUPPORT:when={place}")]);
+    assert!(trace.lines().any(|it| is_netlink(it) && it.ends_with("(INJECTED)")), "{trace}");
+    let expected = format!(
+        "Bound\nport {port} is bound by somebody who does not listen\n  \
+         next: let any port be chosen: who it is, the kernel does not tell; it may be a lease of \
+         another user or registry"
+    );
+    assert_eq!(found, expected);
+}

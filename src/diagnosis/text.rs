@@ -176,8 +176,13 @@ impl Diagnosis {
             return format!("look who it is (`{}`), or let any port be chosen", sys::LIST_SOCKETS);
         }
         let listens = matches!(self.cause(), Cause::Listening | Cause::Udp);
-        let look = match socket.and_then(|socket| Some((socket, socket.unseen?))) {
-            Some((socket, Unseen::NotPermitted | Unseen::NoTime)) => {
+        // Its hold is bound, and does not listen.
+        let hint = if listens { "" } else { "; it may be a lease of another user or registry" };
+        let Some(socket) = socket else {
+            return format!("let any port be chosen: who it is, the kernel does not tell{hint}");
+        };
+        let look = match socket.unseen {
+            Some(Unseen::NotPermitted | Unseen::NoTime) => {
                 let by = match listens {
                     true => format!("ss -lntup sport = :{port}"),
                     // `ss` shows those that do not listen since iproute2 6.8 only.
@@ -185,14 +190,12 @@ impl Diagnosis {
                 };
                 &format!("look as root who it is (`{by}`)")
             }
-            Some((_, Unseen::NoProc)) => "look where there is a /proc",
-            Some((_, Unseen::NoDescriptors)) => {
+            Some(Unseen::NoProc) => "look where there is a /proc",
+            Some(Unseen::NoDescriptors) => {
                 return format!("{MORE_DESCRIPTORS}, to see who it is; or let any port be chosen");
             }
-            _ => "look into other containers",
+            Some(Unseen::NotHere) | None => "look into other containers",
         };
-        // Its hold is bound, and does not listen.
-        let hint = if listens { "" } else { "; it may be a lease of another user or registry" };
         format!("{look}, or let any port be chosen{hint}")
     }
 
@@ -363,7 +366,7 @@ mod tests {
             &with(Bind::Refused),
             Cause::Bound,
             "port 5432 is bound by somebody who does not listen\n  \
-             next: look into other containers, or let any port be chosen; it may be a lease of \
+             next: let any port be chosen: who it is, the kernel does not tell; it may be a lease of \
              another user or registry",
         );
         check(
