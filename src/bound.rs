@@ -180,7 +180,16 @@ fn is_of_number(error: &io::Error) -> bool {
 }
 
 fn failed(doing: &str, what: impl fmt::Display, error: io::Error) -> Error {
-    Error::io(ErrorKind::Io, format_args!("{doing} {what}"), error)
+    let hint = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            ": this machine has no such address, or it is switched off"
+        }
+        io::ErrorKind::AddrInUse => {
+            ": no port is free of those that the system hands out; close what is no longer needed"
+        }
+        _ => "",
+    };
+    Error::io(ErrorKind::Io, format_args!("{doing} {what}{hint}"), error)
 }
 
 #[cfg(test)]
@@ -230,6 +239,8 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_an_error_that_names_it() {
         let error = Bound::on([192, 0, 2, 1]).expect_err("not ours");
-        assert_eq!(error.to_string(), "failed to listen on a free port of 192.0.2.1");
+        let text = "failed to listen on a free port of 192.0.2.1: this machine has no such address, or \
+                    it is switched off";
+        assert_eq!(error.to_string(), text);
     }
 }

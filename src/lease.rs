@@ -203,8 +203,11 @@ impl Lease {
     pub fn release(mut self) -> Result<()> {
         let port = self.port;
         self.free().map_err(|error| {
-            Error::io(ErrorKind::Registry, format_args!("release port {port}"), error)
-                .with_port(port)
+            let doing = format!(
+                "release port {port}; its lock is closed all the same, and free unless another process \
+                 has a copy of it"
+            );
+            Error::io(ErrorKind::Registry, doing, error).with_port(port)
         })
     }
 

@@ -7,13 +7,13 @@ use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{Bound, Error, Group, Ready, Registry, Server, ServerBuilder};
+use portlease::{Bound, Cause, Error, Group, Ready, Registry, Server, ServerBuilder, Supervision};
 use support::snapshot::{Snapshot, Varying};
 use support::{
     Allotment, Gone, OwnRegistry, SomebodyElse, TestChild, child_command, shell, skip, stdout_of,
@@ -108,6 +108,17 @@ fn of_leases_that_are_not_to_be_had() {
     let error = mine.bind().unwrap_err();
     add("a lease's port that is listened on", &error, varying(port).number(server.id(), "PID"));
 
+    // On the very address that is asked about in the presence of TIME_WAIT.
+    let token = SocketAddr::from((Ipv4Addr::new(127, 83, 71, 9), port + 7));
+    let listener = TcpListener::bind(token).unwrap();
+    let client = TcpStream::connect(token).unwrap();
+    support::end(listener.accept().unwrap().0, client);
+    drop(listener);
+    let is_over = || portlease::diagnose(port + 7).cause() == Cause::TimeWait;
+    support::eventually("it is over", is_over);
+    let error = exact(port + 7).lease().unwrap_err();
+    add("used a moment ago", &error, varying(port).number(port + 7, "PORT+7"));
+
     let range = || own.request().range(port..=port + 2);
     let error = range().lease().unwrap_err();
     add("a range", &error, held());
@@ -200,7 +211,11 @@ fn of_settings() {
 type Case<'a> = (&'a str, fn(u16) -> (ServerBuilder, Option<Gone>));
 
 fn told(command: Command) -> ServerBuilder {
-    Server::builder(command).env_port("PORT")
+    Server::builder(command).env_port("PORT").start_timeout(PATIENCE)
+}
+
+fn inherits(command: Command) -> ServerBuilder {
+    Server::builder(command).inherit_port().start_timeout(PATIENCE)
 }
 
 fn stranger(address: &str) -> Option<Gone> {
@@ -213,10 +228,27 @@ fn stranger(address: &str) -> Option<Gone> {
 #[test]
 fn of_servers_on_a_port_that_they_are_told() {
     let own = OwnRegistry::new();
-    let cases: [Case<'_>; 18] = [
+    let cases: [Case<'_>; 22] = [
         ("it ends", |_| (told(shell("echo no licence; exit 3")), None)),
         ("it ends, the port is in use", |_| {
             (told(shell("echo bind: Address already in use; exit 98")), None)
+        }),
+        ("it ends, its own port is in use", |_| {
+            (told(shell("echo \"bind 127.0.0.1:$PORT: Address already in use\"; exit 98")), None)
+        }),
+        ("it ends, and has not taken what it inherited", |_| {
+            let server = shell("echo bind: Address already in use; exit 98");
+            (inherits(server), None)
+        }),
+        ("it ends, and has bound the port that it inherited", |port| {
+            let complains =
+                format!("echo 'bind 127.0.0.1:{port}: Address already in use'; exit 98");
+            let server = shell(&complains);
+            (inherits(server), None)
+        }),
+        ("a stranger has just come to listen in its place", |port| {
+            let server = told(shell("exec sleep 1000")).start_timeout(Duration::ZERO);
+            (server, stranger(&localhost(port).to_string()))
         }),
         ("it ends, a stranger has the port", |port| {
             let address = localhost(port).to_string();
@@ -254,15 +286,13 @@ fn of_servers_on_a_port_that_they_are_told() {
             (told(child_command(&["serve"])).ready(Ready::http_status("/", 204)), None)
         }),
         ("nothing accepts", |_| (told(shell("exec sleep 1000")).ready(Ready::connects()), None)),
-        ("it does not accept on what it inherited", |_| {
-            (Server::builder(shell("exec sleep 1000")).inherit_port(), None)
-        }),
+        ("it does not accept on what it inherited", |_| (inherits(shell("exec sleep 1000")), None)),
         ("it inherits a port of another machine", |_| {
-            let builder = Server::builder(child_command(&["serve"])).inherit_port();
+            let builder = inherits(child_command(&["serve"]));
             (builder.host([192, 0, 2, 1]), None)
         }),
         ("it inherits a port that a stranger listens on", |port| {
-            let builder = Server::builder(child_command(&["serve"])).inherit_port();
+            let builder = inherits(child_command(&["serve"]));
             (builder, stranger(&localhost(port).to_string()))
         }),
         ("a stranger listens in its place", |port| {
@@ -278,7 +308,7 @@ fn of_servers_on_a_port_that_they_are_told() {
         let port = lease.port();
         let (builder, stranger) = make(port);
         let builder = builder.name("api").lease(lease);
-        let error = builder.start_timeout(PATIENCE).start().unwrap_err();
+        let error = builder.start().unwrap_err();
         let varying = Varying::new().number(process::id(), "TEST").number(port, "PORT");
         let varying = match stranger {
             Some(stranger) => varying.number(stranger.0.id(), "STRANGER"),
@@ -346,16 +376,103 @@ fn of_what_is_said_while_servers_start() {
             .filter(|line| !line.contains("panicked at") && !line.contains("RUST_BACKTRACE"));
         let said: Vec<_> = said.collect();
         let varying = Varying::new().after("on port ", "PORT").after("127.0.0.1:", "PORT");
-        let varying = varying.after("ready after ", "SOME");
+        let varying = varying.after("ready after ", "SOME").after(": port ", "PORT");
+        let varying = varying.after("process ", "PID");
         snapshot.add(heading, varying.replace(&said.join("\n")));
     };
     says("it is slow", &["blocking", "one-start", "told", "sleep 2.5; exec \"$0\" serve"]);
     says("it is kept out", &["blocking", "one-start", "told", "echo EADDRINUSE; exit 98"]);
+    says("a stranger has the port", &["moved"]);
     says(
         "it does not say its port",
         &["blocking", "one-start", "reported", "\"$0\" serve >/dev/null & wait"],
     );
     says("a panic", &["blocking", "one-server", "panic"]);
+    if let Some(other) = SomebodyElse::new() {
+        snapshot.add("it cannot be told who listens", of_one_who_is_not_to_be_seen(&own, &other));
+    }
+    snapshot.check();
+}
+
+/// What is said to somebody else, of whose server's port another user has come to listen on.
+fn of_one_who_is_not_to_be_seen(own: &OwnRegistry, other: &SomebodyElse) -> String {
+    let told = other.home().join("port");
+    let script = "echo \"$PORT\" >\"$PORTLEASE_TEST_TOLD.new\"
+                  mv \"$PORTLEASE_TEST_TOLD.new\" \"$PORTLEASE_TEST_TOLD\"; sleep 3; exit 3";
+    let mut command = other.child_command(&["blocking", "one-start", "told", script]);
+    own.lend_to(&mut command);
+    command.env("PORTLEASE_DIR", other.home().join("registry")).env("PORTLEASE_TEST_TOLD", &told);
+    let starts = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    support::eventually("it has started", || told.exists());
+    let port = fs::read_to_string(told).unwrap().trim().parse().unwrap();
+    let _listener = TcpListener::bind(localhost(port)).unwrap();
+    let said = String::from_utf8(starts.wait_with_output().unwrap().stderr).unwrap();
+    let said = said.lines().find(|line| line.contains("is not ready after")).expect(&said);
+    Varying::new().number(port, "PORT").after("ready after ", "SOME").replace(said)
+}
+
+#[test]
+fn of_a_server_that_is_started_again() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let address = lease.addr().to_string();
+    let server = Server::builder(child_command(&["serve-on", &address, "shared"]));
+    let often = Supervision::restarts(1).check_every(Duration::from_millis(5));
+    let server = server.env_port("PORT").lease(lease).name("api");
+    let server = server.supervise(often.unready_for(Duration::from_millis(20))).unwrap();
+    let port = server.port();
+    let stranger = TestChild::spawn(child_command(&["serve-on", &address, "shared"]));
+    server.wait_for_restarts(1, support::DEADLINE).unwrap();
+    let why = server.restarts()[0].why().to_owned();
+    let (before, why) = why.split_once(" s: ").expect(&why);
+    assert!(before.starts_with("it was not ready any more for "), "{before}");
+    let varying = Varying::new().number(port, "PORT").number(stranger.id(), "STRANGER");
+    let mut snapshot = Snapshot::new("messages/restarts");
+    snapshot.add("a stranger shares its port", varying.replace(why));
+    snapshot.check();
+}
+
+#[test]
+fn of_sockets_on_free_ports() {
+    let mut snapshot = Snapshot::new("messages/bound");
+    let up = "ip link set lo up; ";
+    let no_ipv6 = format!("{up}echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; ");
+    let one_port = format!("{up}echo 40001 40001 >/proc/sys/net/ipv4/ip_local_port_range; ");
+    for (what, setting) in [
+        ("TCP", &one_port),
+        ("UDP", &one_port),
+        ("TCP and UDP", &one_port),
+        ("both families", &no_ipv6),
+    ] {
+        let script = format!("{setting}exec \"$0\" bound \"$1\"");
+        let Some(output) = unshare(&["--net"], &script, &[what]) else { return };
+        snapshot.add(what, stdout_of(&output));
+    }
+    snapshot.check();
+}
+
+/// strace lets the unlock fail; which of the locks' calls that is, a first run tells.
+#[test]
+fn of_a_lease_that_cannot_be_released() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let own = OwnRegistry::new();
+    let trace = own.dir.path().join("trace");
+    let release = |options: &[&str]| {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-e", "trace=flock", "-o"]).arg(&trace).args(options);
+        strace.arg(support::child_path()).arg("release");
+        own.lend_to(&mut strace);
+        (stdout_of(&strace.output().unwrap()), fs::read_to_string(&trace).unwrap())
+    };
+    let (released, trace) = release(&[]);
+    assert_eq!(released, "Ok(())");
+    let mut calls = trace.lines().filter(|line| line.contains("flock("));
+    let place = 1 + calls.position(|line| line.contains("LOCK_UN")).unwrap();
+    let (said, _) = release(&["-e", &format!("inject=flock:error=EIO:when={place}")]);
+    let mut snapshot = Snapshot::new("messages/release");
+    snapshot.add("it cannot be unlocked", Varying::new().after("port ", "PORT").replace(&said));
     snapshot.check();
 }
 

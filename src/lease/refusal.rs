@@ -113,12 +113,16 @@ fn largest_holders(registry: &Registry, ports: &PortSet) -> Vec<(usize, Holder)>
 /// An exact port that is leased, or, if its slot is `ours`, whose bind the kernel refuses.
 pub(super) fn taken(registry: &Registry, port: u16, waited: Duration, ours: bool) -> Error {
     let diagnosis = diagnose::look(port, Some(registry).filter(|_| !ours));
-    let is = match diagnosis.cause() {
-        Cause::Free | Cause::TimeWait => "in use a moment ago, and is free now".to_owned(),
-        _ if ours => format!("{}, and not leased from this registry", diagnosis.summary()),
-        _ => diagnosis.summary(),
+    let what = match diagnosis.cause() {
+        Cause::Free => "was in use a moment ago, and is free now; ask again".to_owned(),
+        Cause::TimeWait => {
+            "was in use a moment ago, and is to be had within a minute (`LeaseBuilder::wait`)"
+                .to_owned()
+        }
+        _ if ours => format!("is {}, and not leased from this registry", diagnosis.summary()),
+        _ => format!("is {}", diagnosis.summary()),
     };
-    let mut message = format!("failed to lease port {port}: it is {is}");
+    let mut message = format!("failed to lease port {port}: it {what}");
     if !waited.is_zero() {
         message.push_str(&format!("; waited {:.1} s for it", waited.as_secs_f64()));
         let held = registry.list().unwrap_or_default();

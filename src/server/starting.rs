@@ -98,7 +98,7 @@ impl Running {
                         let diagnosis = self.whose_port();
                         return Err(failure::stranger(&self.name, &who, diagnosis));
                     }
-                    format!("{who} listens there")
+                    format!("another listens there, process {who}")
                 }
             };
             // The socket that it inherits is in its own way, if it does not take it.

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use portlease::{
-    ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder, Supervision,
-    child,
+    Bound, ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder,
+    Supervision, child,
 };
 use twin::Twin;
 
@@ -109,6 +109,9 @@ fn main() {
             let values = values(&diagnosis);
             say(format_args!("{lease}\n{}\n{values}\n{diagnosis}", process::id()));
         }
+        ["release"] => say(format_args!("{:?}", portlease::lease().unwrap().release())),
+        ["bound", what] => bound(what),
+        ["moved"] => moved(),
         ["bind-without-descriptors"] => {
             let lease = portlease::lease().unwrap();
             let _files = all_descriptors();
@@ -904,6 +907,34 @@ fn unstoppable<S: Twin>(dir: &str, program: &str) {
     say(format_args!("{:?}", server.restart().unwrap_err().kind()));
     drop(server);
     say(format_args!("{} leased", registry.list().unwrap().len()));
+}
+
+/// Asks for sockets on free ports, in a network namespace where there is one port, or no IPv6.
+fn bound(what: &str) {
+    let _listener = (what == "TCP").then(|| portlease::bind().unwrap());
+    let _socket = what.contains("UDP").then(|| Bound::udp().unwrap());
+    let error = match what {
+        "TCP" => portlease::bind().err(),
+        "UDP" => Bound::udp().err(),
+        "TCP and UDP" => Bound::tcp_and_udp().err(),
+        "both families" => Bound::both_families().err(),
+        other => panic!("no such sockets: {other}"),
+    };
+    say(format_args!("{:?}", error.unwrap()));
+}
+
+/// Starts a server whose port somebody who has not leased it takes first: this process.
+fn moved() {
+    let mut stranger = None;
+    let server = Server::with(move |ports| {
+        stranger.get_or_insert_with(|| TcpListener::bind(ports.addr()).unwrap());
+        let mut command = Command::new(own_path());
+        command.args(["serve-on", &ports.addr().to_string(), "alone"]);
+        command
+    });
+    // Who listens is not looked at, or the stranger may be seen before the server's end.
+    let ready = Ready::at_once().and(Ready::line("PORT="));
+    server.name("api").ready(ready).start().unwrap().stop().unwrap();
 }
 
 /// What a program is told of a diagnosis, where that is more than the sockets and their owners.
