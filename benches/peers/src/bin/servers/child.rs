@@ -10,8 +10,9 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Where a server writes when it began to listen.
+/// Where a server writes when it began to listen, and what it prints then.
 const LISTENS_AT: &str = "LISTENS_AT";
+const SAYS: &str = "SAYS";
 
 /// One that begins to listen at once, on a port of its own choice, and prints it.
 pub(crate) fn prompt() -> Command {
@@ -20,16 +21,19 @@ pub(crate) fn prompt() -> Command {
     command
 }
 
-/// One that takes so many milliseconds until it listens, on the port in `PORT`, and writes into `file` when
-/// that was.
-pub(crate) fn late(delay: u64, silent: bool, file: &Path) -> Command {
+/// One that takes so many milliseconds until it listens, on the port in `PORT` or else one of its choice,
+/// prints `says`, and writes into `file` when that was.
+pub(crate) fn late(delay: u64, says: &str, file: &Path) -> Command {
     let mut command = Command::new(env::current_exe().expect("this program"));
-    command.arg("serve-later").env("DELAY", delay.to_string()).env(LISTENS_AT, file);
-    if silent {
-        command.env("SILENT", "1");
-    }
+    command.arg("serve-later").env("DELAY", delay.to_string()).env("PORT", "0");
+    command.env(SAYS, says).env(LISTENS_AT, file);
     command
 }
+
+/// What a server prints when it listens: nothing, or a line with the port in the place of `@`.
+pub(crate) const NOTHING: &str = "";
+pub(crate) const VARIABLE: &str = "PORT=@";
+pub(crate) const URL: &str = "listening on http://127.0.0.1:@/";
 
 /// A prompt one that ignores SIGTERM.
 pub(crate) fn stubborn() -> Command {
@@ -53,8 +57,10 @@ pub(crate) fn serve(role: &str) -> ! {
     if let Ok(patience) = env::var("TEST_PATIENCE_PORT") {
         test_patience::Client::notify(patience.parse().expect("a number")).expect("a test");
     }
-    if env::var_os("SILENT").is_none() {
-        println!("PORT={}", listener.local_addr().expect("an address").port());
+    let says = env::var(SAYS).unwrap_or_else(|_| VARIABLE.to_owned());
+    if !says.is_empty() {
+        let port = listener.local_addr().expect("an address").port();
+        println!("{}", says.replace('@', &port.to_string()));
     }
     if let Some(file) = env::var_os(LISTENS_AT) {
         fs::write(file, at.as_nanos().to_string()).expect("write");

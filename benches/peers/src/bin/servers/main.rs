@@ -70,16 +70,19 @@ fn turns(rounds: usize, contestants: &[Contestant<'_>]) -> Vec<Times> {
     all
 }
 
-/// The first of `all` is what the others are compared with.
+/// The first of `all` is what the others are compared with: by how much their median is more, and how many
+/// times it is.
 fn table_of(title: impl Into<String>, all: Vec<Times>) -> Table {
-    let mut table = Table::new(title, &["ms", "p50", "p90", "p99", "p50 over the first's"]);
+    let columns = ["ms", "p50", "p90", "p99", "p50 over the first's", "times the first's"];
+    let mut table = Table::new(title, &columns);
     let mut first = None;
     for Times { name, values } in all {
         let times = Percentiles::of(values);
-        let over = times.p50 - *first.get_or_insert(times.p50);
-        let figures = [times.p50, times.p90, times.p99, over];
+        let first = *first.get_or_insert(times.p50);
+        let figures = [times.p50, times.p90, times.p99, times.p50 - first];
         let cells = figures.map(|figure| Cell::Figure(figure, 2));
-        table.row([Cell::Text(name)].into_iter().chain(cells));
+        let ratio = Cell::Figure(times.p50 / first, 3);
+        table.row([Cell::Text(name)].into_iter().chain(cells).chain([ratio]));
     }
     table
 }

@@ -11,7 +11,7 @@ use portlease::{Lease, Server, ServerBuilder};
 use portlease_peers::crew;
 use portlease_peers::table::Table;
 
-use crate::child::{Bare, late, since_it_listens};
+use crate::child::{Bare, NOTHING, URL, VARIABLE, late, since_it_listens};
 use crate::{table_of, turns};
 
 /// What the server takes until it listens, in milliseconds.
@@ -22,20 +22,20 @@ const DELAY: u64 = 50;
 pub(crate) fn table(rounds: usize) -> Table {
     let dir = crew::scratch();
     let file = dir.path().join("listens-at");
-    let told = |silent| ours(Server::builder(late(DELAY, silent, &file)).env_port("PORT"), &file);
+    let server = |says| Server::builder(late(DELAY, says, &file));
+    let told = |says| ours(server(says).env_port("PORT"), &file);
+    let reports = |says| ours(server(says).report_port(), &file);
     let times = turns(
         rounds,
         &[
             ("connect every 100 ms", &|| polled(Duration::from_millis(100), &file)),
             ("connect every 1 ms", &|| polled(Duration::from_millis(1), &file)),
             ("test-patience", &|| patient(&file)),
-            ("`portlease::Server`, told its port", &|| told(false)),
-            ("`portlease::Server`, told its port, prints nothing", &|| told(true)),
-            ("`portlease::Server`, reports its port", &|| {
-                let mut command = late(DELAY, false, &file);
-                command.env("PORT", "0");
-                ours(Server::builder(command).report_port(), &file)
-            }),
+            ("`portlease::Server`, told its port", &|| told(VARIABLE)),
+            ("`portlease::Server`, told its port, prints nothing", &|| told(NOTHING)),
+            ("`portlease::Server`, reports `PORT=` and its port", &|| reports(VARIABLE)),
+            ("`portlease::Server`, reports a URL", &|| reports(URL)),
+            ("`portlease::Server`, is observed", &|| ours(server(NOTHING).observe_port(), &file)),
         ],
     );
     table_of(format!("Noticed after it listens, of a server that takes {DELAY} ms"), times)
@@ -51,9 +51,9 @@ pub(crate) fn cpu_table(rounds: usize) -> Table {
         wait();
         cpu_time() - before
     };
-    let polled = |pause| cpu(&|| drop(wait_by_polling(late(SECOND, true, &file), pause)));
+    let polled = |pause| cpu(&|| drop(wait_by_polling(late(SECOND, NOTHING, &file), pause)));
     let ours = || {
-        let builder = || Server::builder(late(SECOND, true, &file)).env_port("PORT");
+        let builder = || Server::builder(late(SECOND, NOTHING, &file)).env_port("PORT");
         cpu(&|| drop(builder().start().expect("start")))
     };
     let times = turns(
@@ -75,7 +75,7 @@ fn ours(builder: ServerBuilder, file: &Path) -> Duration {
 }
 
 fn polled(pause: Duration, file: &Path) -> Duration {
-    let _server = wait_by_polling(late(DELAY, true, file), pause);
+    let _server = wait_by_polling(late(DELAY, NOTHING, file), pause);
     since_it_listens(file)
 }
 
@@ -91,7 +91,7 @@ fn wait_by_polling(mut command: Command, pause: Duration) -> (Bare, Lease) {
 fn patient(file: &Path) -> Duration {
     let patience = test_patience::Server::new().expect("listen");
     let lease = portlease::lease().expect("lease");
-    let mut command = late(DELAY, true, file);
+    let mut command = late(DELAY, NOTHING, file);
     command.env("TEST_PATIENCE_PORT", patience.port().expect("a port").to_string());
     let _server = Bare::spawn(command.env("PORT", lease.to_string()));
     patience.wait(Duration::from_secs(60)).expect("a notice");
