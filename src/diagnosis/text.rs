@@ -85,13 +85,10 @@ impl Diagnosis {
                  be a server"
                     .to_owned()
             }
-            Cause::NotPermitted if port < 1024 => {
-                "take a port above 1023, or give this process the capability CAP_NET_BIND_SERVICE"
-                    .to_owned()
-            }
-            Cause::NotPermitted => {
-                "let any port be chosen: the system excludes this one".to_owned()
-            }
+            Cause::NotPermitted => match sys::why_excluded(port) {
+                Some(why) => format!("take another port: {why}"),
+                None => "let any port be chosen: the system excludes this one".to_owned(),
+            },
             Cause::TimeWait => "let the server set SO_REUSEADDR, or wait a minute".to_owned(),
             Cause::Unknown if self.blind.as_ref().is_some_and(|it| it.is_out_of_descriptors) => {
                 MORE_DESCRIPTORS.to_owned()

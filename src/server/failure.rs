@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::Command;
 use std::time::Duration;
+
+use socket2::Type;
 
 use super::daemon;
 use super::ports::Ports;
@@ -15,6 +17,7 @@ use crate::complaint::{Complaint, What, complaint};
 use crate::diagnose;
 use crate::diagnosis::Diagnosis;
 use crate::error::{Error, ErrorKind};
+use crate::hold;
 use crate::sys::{self, ProcessEntry, Protocol};
 
 pub(super) fn of_port(kind: ErrorKind, message: String, port: u16) -> Error {
@@ -34,7 +37,9 @@ pub(super) fn file_name(program: &OsStr) -> String {
 /// This process cannot listen at `addr`, where the server is to inherit a socket.
 pub(super) fn cannot_listen(name: &str, addr: SocketAddr, error: io::Error) -> Error {
     let (kind, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (ErrorKind::PortTaken, ": somebody listens there already"),
+        _ if hold::says_in_use(&error, addr.port(), Type::STREAM) => {
+            (ErrorKind::PortTaken, ": somebody listens there already")
+        }
         io::ErrorKind::AddrNotAvailable => {
             (ErrorKind::Io, ": it is not an address of this machine")
         }
@@ -64,7 +69,7 @@ pub(super) fn no_command(name: Option<&str>, error: io::Error) -> Error {
 
 pub(super) fn cannot_spawn(name: &str, command: &Command, error: io::Error) -> Error {
     let program = command.get_program();
-    let in_path = !program.to_string_lossy().contains('/');
+    let in_path = !program.to_string_lossy().contains(path::is_separator);
     let hint = match (error.kind(), command.get_current_dir()) {
         (io::ErrorKind::NotFound, Some(dir)) => {
             format!("; there is no such program, or no directory {}", dir.display())
