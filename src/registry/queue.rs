@@ -66,19 +66,26 @@ fn draw(path: &Path) -> io::Result<Option<(File, Option<File>)>> {
 fn draw_at(gate: &File, path: &Path) -> io::Result<Option<(File, Option<File>)>> {
     let next = next_number(gate)?;
     let somebody_waits = next > 0 && slot::is_locked(&ticket(path, next - 1))?;
-    // From the first again when nobody waits, so that there are not more files than were needed.
-    let number = if somebody_waits { next } else { 0 };
-    let own = sys::open_private(&ticket(path, number))?;
-    if number < TICKETS {
+    if !somebody_waits {
+        // From the first again, so that there are not more files than were needed. Unless who has the first
+        // still waits, and the last of those after him has died.
+        let first = sys::open_private(&ticket(path, 0))?;
+        if lock::try_exclusive(&first)? {
+            sys::write_at(gate, &1_u32.to_le_bytes(), 0)?;
+            return Ok(Some((first, None)));
+        }
+    }
+    let own = sys::open_private(&ticket(path, next))?;
+    if next < TICKETS {
         lock::wait_exclusive(&own)?; // for microseconds, if somebody looks at it
     } else if !lock::try_exclusive(&own)? {
         return Ok(None); // its last owner still waits
     }
-    let before = match number.checked_sub(1) {
+    let before = match next.checked_sub(1) {
         Some(before) => Some(sys::open_private(&ticket(path, before))?),
         None => None,
     };
-    sys::write_at(gate, &(number + 1).to_le_bytes(), 0)?;
+    sys::write_at(gate, &(next + 1).to_le_bytes(), 0)?;
     Ok(Some((own, before)))
 }
 
@@ -155,6 +162,24 @@ mod tests {
         // A child of another test has copies of the slot.
         while try_lock(&path).expect("try").is_none() {}
         assert!(lock::try_exclusive(&gate).expect("try"), "who looked has let it go");
+    }
+
+    /// The first still waits, and the gate is not kept until he does not.
+    #[test]
+    fn who_comes_after_the_last_has_died_does_not_keep_the_gate() {
+        let (_dir, path) = temp_slot();
+        let _first = draw(&path).expect("draw").expect("a ticket");
+        drop(draw(&path).expect("draw").expect("a ticket"));
+        while slot::is_locked(&ticket(&path, 1)).expect("look") {} // a child of another test has copies
+        let (sender, drawn) = mpsc::channel();
+        let of = path.clone();
+        thread::spawn(move || sender.send(draw(&of).expect("draw")));
+        let drawn = drawn.recv_timeout(Duration::from_secs(60)).expect("the gate is kept");
+        let (own, before) = drawn.expect("a ticket");
+        assert!(before.is_some());
+        let third = draw(&path).expect("draw").expect("a ticket");
+        assert!(third.1.is_some(), "in line after that one");
+        drop(own);
     }
 
     #[test]
