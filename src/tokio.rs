@@ -42,6 +42,7 @@
 
 mod background;
 pub mod child;
+mod exit;
 mod group;
 mod job;
 mod lease;

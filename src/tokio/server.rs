@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{ChildStdin, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
 
 use super::background::{InBackground, Retire};
+use super::exit::wait_for_exit;
 use super::job::{self, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Line, Lines, PanicLog, Ports, ServerBuilder, Stopped};
-use crate::sys::{self, Signal};
+use crate::sys::Signal;
 
 /// A running server, as [`portlease::Server`](crate::Server) in all but what is awaited.
 ///
@@ -380,21 +380,6 @@ impl Drop for Undo<'_> {
             Some((server, restarted))
         });
         *self.0 = undone.map_or(State::Gone, State::Away);
-    }
-}
-
-/// Waits until a process may have ended, or nobody waits any more.
-fn wait_for_exit(pid: u32, at_most: Duration, called_off: &AtomicBool) {
-    const SLICE: Duration = Duration::from_millis(50);
-    let start = Instant::now();
-    while !called_off.load(Ordering::Relaxed) {
-        let slice_start = Instant::now();
-        let left = at_most.saturating_sub(start.elapsed());
-        sys::wait_for_exit(&[pid], left.min(SLICE));
-        // If it was shorter, there is something to be seen.
-        if slice_start.elapsed() < SLICE || left <= SLICE {
-            break;
-        }
     }
 }
 
