@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::process::described;
@@ -16,6 +17,10 @@ use crate::text;
 
 /// How long an orphan may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a look is repeated because somebody was in the middle of an exec, and how soon.
+const MAX_LOOKS_AGAIN: u32 = 10;
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// How much of a command line is shown.
 const MAX_COMMAND: usize = 200;
@@ -83,20 +88,41 @@ impl fmt::Display for Orphan {
 /// # Ok::<(), portlease::Error>(())
 /// ```
 pub fn orphans() -> Result<Vec<Orphan>> {
+    for _ in 0..MAX_LOOKS_AGAIN {
+        let (orphans, is_unsure) = look()?;
+        if !is_unsure {
+            return Ok(orphans);
+        }
+        thread::sleep(AGAIN);
+    }
+    look().map(|(orphans, _)| orphans)
+}
+
+/// Those who are to be seen now, and whether somebody may be missing, since he is in the middle of an exec.
+fn look() -> Result<(Vec<Orphan>, bool)> {
     let world = World::own().ok_or_else(|| cannot_look(io::ErrorKind::Unsupported.into()))?;
     let all = sys::processes().map_err(cannot_look)?;
     let ancestors = ancestors(&all, process::id());
     // What we carry ourselves, our own children and watchdogs do too.
     let own: Vec<Cookie> = ancestors.iter().filter_map(|&pid| Cookie::of(pid)).collect();
-    let others = all.iter().filter(|entry| !ancestors.contains(&entry.id.pid));
-    let orphan = |entry: &ProcessEntry| {
-        let cookie = Cookie::of(entry.id.pid).filter(|it| it.is_of(&world) && !own.contains(it))?;
+    let (mut orphans, mut is_unsure) = (Vec::new(), false);
+    for entry in all.iter().filter(|entry| !ancestors.contains(&entry.id.pid)) {
+        let Some(cookie) = Cookie::of(entry.id.pid) else {
+            is_unsure |= sys::is_in_exec(entry.id.pid);
+            continue;
+        };
         let harness = cookie.harness;
-        let command = command(entry.id.pid)?;
         // Looked at now: `all` may hide it, or have missed it.
-        (!sys::may_live(harness)).then_some(Orphan { id: entry.id, harness, command })
-    };
-    Ok(others.filter_map(orphan).collect())
+        if !cookie.is_of(&world) || own.contains(&cookie) || sys::may_live(harness) {
+            continue;
+        }
+        orphans.extend(command(entry.id.pid).map(|command| Orphan {
+            id: entry.id,
+            harness,
+            command,
+        }));
+    }
+    Ok((orphans, is_unsure))
 }
 
 /// Ends all [`orphans`], by `SIGTERM`, and after 5 s by `SIGKILL`; returns them when they are gone.

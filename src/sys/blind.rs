@@ -84,6 +84,11 @@ pub(crate) fn process_variable(_: u32, _: &str) -> Option<String> {
     None
 }
 
+/// Whether a process is in the middle of an exec.
+pub(crate) fn is_in_exec(_: u32) -> bool {
+    false
+}
+
 pub(crate) fn process_uid(_: u32) -> Option<u32> {
     None
 }

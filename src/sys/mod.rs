@@ -111,9 +111,9 @@ pub(crate) use {
     owners::{owners, process_age, process_service, user_name},
     pidfd::{signal_exactly, wait_for_exit},
     process::{
-        boot_id, can_write_to, group_members, has_socket, inode, is_of_our_user, is_same_program,
-        may_live, process_arguments, process_name, process_namespaces, process_start, process_uid,
-        process_variable, processes, sockets_of,
+        boot_id, can_write_to, group_members, has_socket, inode, is_in_exec, is_of_our_user,
+        is_same_program, may_live, process_arguments, process_name, process_namespaces,
+        process_start, process_uid, process_variable, processes, sockets_of,
     },
     sockets::{servers, sockets},
 };

@@ -119,6 +119,13 @@ pub(crate) fn process_variable(pid: u32, name: &str) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
+/// Whether a process is in the middle of an exec: it has its next program, and neither arguments nor an
+/// environment yet. (A thread of the kernel has no program, and who has ended neither.)
+pub(crate) fn is_in_exec(pid: u32) -> bool {
+    let has_no = |file| read_bounded(pid, file, 1).is_some_and(|bytes| bytes.is_empty());
+    has_no("environ") && has_no("cmdline") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
 /// The user whom a process acts for.
 pub(crate) fn process_uid(pid: u32) -> Option<u32> {
     let status = read_bounded(pid, "status", MAX_COMMAND)?;
