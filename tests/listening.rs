@@ -427,18 +427,19 @@ fn not_on_another_port_after_a_restart<S: Twin>() {
 fn without_the_environment_that_it_was_given<S: Twin>() {
     let serves = "env -i PORT=\"$PORT\" \"$0\" serve";
     let complains = "echo 'cannot listen: Address already in use' >&2;";
-    let start = |script: &str, lease| {
+    let start = |script: &str, lease, at_most| {
         let builder = Server::builder(shell(script)).env_port("PORT").lease(lease);
         let builder = builder.name("api").ready(Ready::http_status("/", 204));
-        S::start(builder.start_timeout(Duration::from_secs(2))).unwrap_err()
+        S::start(builder.start_timeout(at_most)).unwrap_err()
     };
+    let patience = Duration::from_secs(2);
     let own = OwnRegistry::new();
-    for (script, kind) in [
-        (format!("exec {serves}"), ErrorKind::NotReady),
-        (format!("{complains} exec {serves}"), ErrorKind::NotReady),
-        (format!("{serves} & sleep 0.3; {complains} exit 1"), ErrorKind::Exited),
+    for (script, at_most, kind) in [
+        (format!("exec {serves}"), patience, ErrorKind::NotReady),
+        (format!("{complains} exec {serves}"), patience, ErrorKind::NotReady),
+        (format!("{serves} & sleep 0.3; {complains} exit 1"), DEADLINE, ErrorKind::Exited),
     ] {
-        let error = start(&script, own.request().lease().unwrap());
+        let error = start(&script, own.request().lease().unwrap(), at_most);
         assert!(error.kind() == kind && error.diagnosis().is_none(), "{script}: {error:?}");
     }
 
@@ -448,7 +449,7 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
     let stranger = child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"]);
     let mut stranger = TestChild::spawn(stranger);
     stranger.line().expect("it does not listen");
-    let error = start(&format!("exec {serves}"), lease);
+    let error = start(&format!("exec {serves}"), lease, 2 * patience); // it has to listen by then
     let diagnosis = error.diagnosis().expect("a stranger is there");
     let is_server = |owner: &portlease::Owner| {
         *owner.role() == portlease::Role::Server { harness: std::process::id() }
