@@ -337,13 +337,25 @@ fn of_servers_that_choose_their_port() {
     let silent = Server::builder(child_command(&["chooses", "2", "stdout", "quiet"]));
     let two = "http://127.0.0.1:{0} http://127.0.0.1:{1}";
     let two = Server::builder(child_command(&["chooses", "2", "stdout", two]));
-    let cases: [(&str, ServerBuilder, &[&str]); 6] = [
+    let neither = shell("echo http://127.0.0.1:1/; echo http://127.0.0.1:2/; exec sleep 1000");
+    let neither = Server::builder(neither).report_port();
+    // Said before it listens: then it cannot be late.
+    let beside = Allotment::new();
+    let debugger = shell(&format!(
+        "echo Debugger listening on ws://127.0.0.1:{0}/4711; \
+         exec \"$0\" serve-on 127.0.0.1:{0} alone >/dev/null",
+        beside.first
+    ));
+    let debugger = Server::builder(debugger);
+    let cases: [(&str, ServerBuilder, &[&str]); 8] = [
         ("it reports nothing", sleep().report_port(), &[]),
         ("it writes nothing", sleep().report_port_file("port"), &[]),
         ("it listens nowhere", sleep().observe_port(), &[]),
         ("it listens for others", elsewhere, &["port ", "127.0.0.2:", "PORT="]),
         ("it listens on two", silent.report_port(), &["listens on ", " and "]),
         ("it reports two", two.report_port(), &["reports ", " and ", "127.0.0.1:"]),
+        ("it reports two, and listens on neither", neither, &[]),
+        ("it listens for its debugger", debugger.report_port(), &["listens on ", "127.0.0.1:"]),
     ];
     let fails = |builder: ServerBuilder, names: &[&str]| {
         let error = builder.name("api").start_timeout(PATIENCE).start().unwrap_err();
