@@ -47,7 +47,6 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
-    const SHORT: Duration = Duration::from_secs(2);
 
     fn shell(script: &str, at_most: Duration) -> Result<(), String> {
         let (program, argument) = if cfg!(windows) { ("cmd", "/c") } else { ("/bin/sh", "-c") };
@@ -72,7 +71,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("pid");
         let both = format!("sleep 1000 & echo $! >{}; sleep 1000", file.display());
-        assert!(shell(&both, SHORT).is_err_and(|why| why.contains("has not ended within 2.0 s")));
+        let at_most = Duration::from_secs(2);
+        assert!(shell(&both, at_most).is_err_and(|why| why.contains("has not ended within 2.0 s")));
         let worker = std::fs::read_to_string(file).expect("a file").trim().parse().expect("a pid");
         sys::wait_for_exit(&[worker], Duration::from_secs(60));
         let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
