@@ -366,25 +366,33 @@ fn of_servers_that_choose_their_port() {
         beside.first
     ));
     let debugger = Server::builder(debugger);
-    let cases: [(&str, ServerBuilder, &[&str]); 8] = [
-        ("it reports nothing", sleep().report_port(), &[]),
-        ("it writes nothing", sleep().report_port_file("port"), &[]),
-        ("it listens nowhere", sleep().observe_port(), &[]),
-        ("it listens for others", elsewhere, &["port ", "127.0.0.2:", "PORT="]),
-        ("it listens on two", silent.report_port(), &["listens on ", " and "]),
-        ("it reports two", two.report_port(), &["reports ", " and ", "127.0.0.1:"]),
-        ("it reports two, and listens on neither", neither, &[]),
-        ("it listens for its debugger", debugger.report_port(), &["listens on ", "127.0.0.1:"]),
+    // How long: those that end by themselves may take long, and those that have to come up, too.
+    let (ends, comes_up) = (support::DEADLINE, 3 * PATIENCE);
+    let cases: [(&str, ServerBuilder, Duration, &[&str]); 8] = [
+        ("it reports nothing", sleep().report_port(), PATIENCE, &[]),
+        ("it writes nothing", sleep().report_port_file("port"), PATIENCE, &[]),
+        ("it listens nowhere", sleep().observe_port(), PATIENCE, &[]),
+        ("it listens for others", elsewhere, comes_up, &["port ", "127.0.0.2:", "PORT="]),
+        ("it listens on two", silent.report_port(), ends, &["listens on ", " and "]),
+        ("it reports two", two.report_port(), ends, &["reports ", " and ", "127.0.0.1:"]),
+        ("it reports two, and listens on neither", neither, comes_up, &[]),
+        (
+            "it listens for its debugger",
+            debugger.report_port(),
+            comes_up,
+            &["listens on ", "127.0.0.1:"],
+        ),
     ];
-    let fails = |builder: ServerBuilder, names: &[&str]| {
-        let error = builder.name("api").start_timeout(PATIENCE).start().unwrap_err();
+    let fails = |builder: ServerBuilder, at_most, names: &[&str]| {
+        let error = builder.name("api").start_timeout(at_most).start().unwrap_err();
         let varying = names.iter().fold(Varying::new(), |it, name| it.after(name, "PORT"));
-        varying.replace(&text(&error))
+        varying.after("ready after ", "SOME").replace(&text(&error))
     };
     let mut snapshot = Snapshot::new("messages/choosing");
     thread::scope(|scope| {
-        let cases = cases
-            .map(|(heading, builder, names)| (heading, scope.spawn(move || fails(builder, names))));
+        let cases = cases.map(|(heading, builder, at_most, names)| {
+            (heading, scope.spawn(move || fails(builder, at_most, names)))
+        });
         for (heading, text) in cases {
             snapshot.add(heading, text.join().unwrap());
         }
