@@ -110,6 +110,9 @@ impl Ready {
 
     /// It has printed a line about which `matches` is true. `which` completes "a line" in the error:
     /// "that ends in a number".
+    ///
+    /// Each line is asked about when it is read, by the thread that reads it; a panic of `matches` is printed,
+    /// and counts as no.
     pub fn line_where(
         which: impl Into<String>,
         matches: impl Fn(&str) -> bool + Send + Sync + 'static,
