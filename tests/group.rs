@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Group, Ready, Server, ServerBuilder, Signal};
+use portlease::{ErrorKind, Group, GroupBuilder, Ready, Server, ServerBuilder, Signal};
 use support::twin::{Twin, TwinGroup, table};
 use support::{
     DEADLINE, MARK, child_command, lives, processes_with, shell, unique_mark, who_answers,
@@ -82,6 +82,13 @@ fn their_closures_may_borrow() {
     assert!(lives(who_answers(group.server("api").unwrap().addr())));
 }
 
+fn with_two_on_one_level([one, two]: [ServerBuilder; 2]) -> GroupBuilder<'static> {
+    Group::builder()
+        .server("first", &[], |_| Ok(serves()))
+        .server("one", &["first"], |_| Ok(one))
+        .server("two", &["first"], |_| Ok(two))
+}
+
 /// Each waits for the other before it serves.
 fn who_need_not_wait_for_each_other_are_started_at_the_same_time<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,12 +98,8 @@ fn who_need_not_wait_for_each_other_are_started_at_the_same_time<S: Twin>() {
         command.env("OWN", own).env("OTHER", other).current_dir(dir.path());
         told(command)
     };
-    let (one, two) = (waits("one", "two"), waits("two", "one"));
-    let group = Group::builder()
-        .server("first", &[], |_| Ok(serves()))
-        .server("one", &["first"], |_| Ok(one))
-        .server("two", &["first"], |_| Ok(two));
-    let group = S::Group::start(group).unwrap();
+    let level = [waits("one", "two"), waits("two", "one")];
+    let group = S::Group::start(with_two_on_one_level(level)).unwrap();
     assert_eq!(group.stop().unwrap().len(), 3);
 }
 
@@ -111,12 +114,8 @@ fn who_are_on_one_level_are_stopped_at_the_same_time<S: Twin>() {
         command.env("OWN", own).env("OTHER", other).current_dir(dir.path());
         told(command).stop_grace(DEADLINE)
     };
-    let (one, two) = (waits("one", "two"), waits("two", "one"));
-    let group = Group::builder()
-        .server("first", &[], |_| Ok(serves()))
-        .server("one", &["first"], |_| Ok(one))
-        .server("two", &["first"], |_| Ok(two));
-    let group = S::Group::start(group).unwrap();
+    let level = [waits("one", "two"), waits("two", "one")];
+    let group = S::Group::start(with_two_on_one_level(level)).unwrap();
     for stopped in group.stop().unwrap() {
         assert!(!stopped.forced(), "it was not asked at the same time as the other: {stopped:?}");
     }
@@ -170,7 +169,7 @@ fn a_panic_while_one_is_made_stops_the_others_and_goes_on<S: Twin>() {
 }
 
 fn what_makes_no_sense_is_said<S: Twin>() {
-    let fails = |builder: portlease::GroupBuilder<'static>, text: &str| {
+    let fails = |builder: GroupBuilder<'static>, text: &str| {
         let error = S::Group::start(builder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(text), "{error}");
