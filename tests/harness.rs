@@ -50,8 +50,12 @@ struct Serving {
 const RUN: &str = "env \"$HARNESS_MARK\" \"$HARNESS\" blocking harness tidy sleep";
 
 impl Harness {
+    /// Signals end it even where these tests run under `nohup`, or in the background of a script.
     fn new<S: Twin>(way: &str, fate: &str) -> Harness {
-        Harness::marked(child_command(&[S::NAME, "harness", way, fate]))
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(child_path());
+        command.args([S::NAME, "harness", way, fate]);
+        Harness::marked(command)
     }
 
     fn marked(mut command: Command) -> Harness {
@@ -67,7 +71,8 @@ impl Harness {
         }
         let mark = unique_mark();
         let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+        let script = format!("exec env --default-signal {script}");
+        command.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
         command.env("SHELL", "/bin/sh").env("HARNESS", child_path());
         command.env("HARNESS_MARK", format!("{MARK}={mark}"));
         Some(Harness::spawn(command, mark))
@@ -282,7 +287,7 @@ fn whatever_ends_the_harness_ends_its_server<S: Twin>() {
 
 #[test]
 fn ctrl_c_in_a_terminal() {
-    let Some(mut harness) = Harness::in_terminal(&format!("exec {RUN}")) else { return };
+    let Some(mut harness) = Harness::in_terminal(RUN) else { return };
     let serving = harness.serving();
     harness.child.write("\x03");
     assert_eq!(harness.ends(&serving, ""), "exit status: 130");
@@ -293,7 +298,7 @@ fn ctrl_c_in_a_terminal() {
 fn ctrl_z_in_a_terminal_which_is_closed_then() {
     for closed_while_stopped in [true, false] {
         // With job control: the kernel stops nobody whom no shell could continue.
-        let Some(mut harness) = Harness::in_terminal("exec sh -i") else { return };
+        let Some(mut harness) = Harness::in_terminal("sh -i") else { return };
         harness.child.write(&format!("{RUN}\n"));
         let serving = harness.serving();
         let pid = who_answers(("127.0.0.1", serving.port));
