@@ -12,6 +12,9 @@ use crate::sys::{self, ProcessId};
 /// The environment variable.
 pub(crate) const VARIABLE: &str = "PORTLEASE_COOKIE";
 
+/// Its value where a server cannot be marked.
+pub(crate) const NO_MARK: &str = "none";
+
 /// Pure but for [`Cookie::new`] and [`Cookie::of`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cookie {
@@ -90,7 +93,9 @@ mod tests {
         };
         check("a-b:4026531836.4026531834:12:3456:00000000000000ff", true);
         check("a-b:4026531836.:12:3456:ff", true);
-        for value in ["", ":", "a:b:1:2", "a:b:1:2:", "a:b:-1:2:3", "a:b:1:2:3:4", ":b:1:2:3"] {
+        for value in
+            [NO_MARK, "", ":", "a:b:1:2", "a:b:1:2:", "a:b:-1:2:3", "a:b:1:2:3:4", ":b:1:2:3"]
+        {
             check(value, false);
         }
     }

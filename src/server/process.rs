@@ -59,9 +59,9 @@ impl Process {
         let group = watchdog.as_ref().and_then(Watchdog::pid);
         sys::lead_group(command, group);
         trail.cookie = Cookie::new();
-        if let Some(cookie) = &trail.cookie {
-            command.env(cookie::VARIABLE, cookie.value());
-        }
+        // In any case, because it also says that portlease has started it, and nobody else.
+        let value = trail.cookie.as_ref().map_or_else(|| cookie::NO_MARK.to_owned(), Cookie::value);
+        command.env(cookie::VARIABLE, value);
         let told = watchdog.as_mut().map_or(Ok(()), |watchdog| watchdog.tell(stop_signal));
         let spawned = told.and_then(|()| command.spawn()).and_then(|mut child| {
             let admitted = watchdog.as_ref().map(|watchdog| watchdog.admit(&mut child));

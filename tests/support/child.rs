@@ -986,15 +986,17 @@ fn supervise_without_descriptors() {
     say(format_args!("{:?}", supervised.restarts()));
 }
 
-/// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM.
+/// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM. It is
+/// known to be portlease's there too, for the half that `portlease::child` is.
 fn stop_without_proc<S: Twin>() {
     let mut command = Command::new("/bin/sh");
     let script = "trap '' TERM; sh -c 'while :; do sleep 1; done' & echo WORKER=$!; trap - TERM; \
-                  exec \"$0\" serve";
+                  echo COOKIE=$PORTLEASE_COOKIE; exec \"$0\" serve";
     command.args(["-c", script]).arg(own_path());
     let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
     let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
     let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
+    server.wait_for_line("COOKIE=none", Duration::from_secs(60)).unwrap();
     server.stop().unwrap();
     // Until pid 1 has reaped it, it answers.
     let lives = || Command::new("kill").args(["-0", &worker]).output().unwrap().status.success();
