@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Where leases come from by default: below the ephemeral range of every common system, since
+/// Where leases come from by default: below the ephemeral range of Linux, macOS and Windows, since
 /// outgoing connections take ports from that one.
 const DEFAULT: RangeInclusive<u16> = 20_000..=29_999;
 
@@ -39,19 +39,20 @@ pub(crate) struct PortSet {
 
 impl PortSet {
     /// The default: 20000-29999, without what the kernel hands out by itself, what the
-    /// administrator reserved, and what well-known servers use. If that leaves nothing (an
-    /// ephemeral range of 1024-65535), the whole band: the kernel's hold protects it even there.
+    /// administrator reserved, and what well-known servers use. What would leave nothing is not taken
+    /// away: an ephemeral range of 10000-65535, as on FreeBSD.
     pub(crate) fn default_for(ephemeral: Option<RangeInclusive<u16>>, reserved: &str) -> PortSet {
-        let band = PortSet::from(DEFAULT);
-        let mut set = band.clone();
-        set.remove(&ephemeral.unwrap_or(32_768..=60_999));
-        for span in PortSet::parse(reserved).iter().flat_map(|reserved| &reserved.spans) {
-            set.remove(span);
+        let reserved = PortSet::parse(reserved).map(|reserved| reserved.spans).unwrap_or_default();
+        let well_known = WELL_KNOWN.iter().map(|&port| port..=port).collect();
+        let mut set = PortSet::from(DEFAULT);
+        for gone in [vec![ephemeral.unwrap_or(32_768..=60_999)], reserved, well_known] {
+            let mut rest = set.clone();
+            gone.iter().for_each(|span| rest.remove(span));
+            if !rest.spans.is_empty() {
+                set = rest;
+            }
         }
-        for &port in WELL_KNOWN {
-            set.remove(&(port..=port));
-        }
-        if set.spans.is_empty() { band } else { set }
+        set
     }
 
     /// Understands `20000-20999`, `8080`, and a list of these with commas. `None`: not such a
@@ -259,8 +260,19 @@ mod tests {
         assert_eq!(usual.len(), 10_000 - 3 - WELL_KNOWN.len() as u32);
         let overlapping = PortSet::default_for(Some(25_000..=60_999), "\n");
         assert_eq!(overlapping.to_string(), "20001-24999");
-        let nothing_left = PortSet::default_for(Some(1024..=65_535), "");
-        assert_eq!(nothing_left.spans, [DEFAULT]);
+    }
+
+    #[test]
+    fn what_would_leave_nothing_is_not_left_out() {
+        let but_well_known = PortSet::default_for(None, "");
+        for (ephemeral, reserved) in [
+            (Some(10_000..=65_535), ""), // FreeBSD
+            (None, "20000-29999"),
+            (Some(1024..=65_535), "1-65535"),
+        ] {
+            assert_eq!(PortSet::default_for(ephemeral, reserved), but_well_known, "{reserved}");
+        }
+        assert_eq!(but_well_known.len(), 10_000 - WELL_KNOWN.len() as u32);
     }
 
     #[test]
