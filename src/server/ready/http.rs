@@ -1,7 +1,7 @@
 //! Connections to a server, and one request over HTTP.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long the rest of an answer is waited for, and how much of it is read.
@@ -16,8 +16,20 @@ pub(in crate::server) fn accepts(addr: SocketAddr) -> bool {
     connect(addr).is_some()
 }
 
+/// Who listens on a wildcard is reached on the loopback address of its family: as which Linux, macOS and
+/// FreeBSD understand the wildcard, and Windows does not.
+///
+/// Windows does not take a refusal for an answer, and tries again for two seconds; who accepts on a loopback
+/// address does so at once.
 fn connect(addr: SocketAddr) -> Option<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, Duration::from_millis(200)).ok()?;
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let addr = SocketAddr::new(ip, addr.port());
+    let at_most = if cfg!(windows) && ip.is_loopback() { 20 } else { 200 };
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_millis(at_most)).ok()?;
     stream.local_addr().is_ok_and(|local| local != addr).then_some(stream)
 }
 
