@@ -26,7 +26,9 @@ use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windows_sys::Win32::Foundation::{ERROR_INVALID_PARAMETER, ERROR_MORE_DATA, HANDLE};
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, ERROR_MORE_DATA, HANDLE,
+};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
@@ -261,6 +263,10 @@ pub(crate) fn signal_process(pid: u32, signal: Signal) -> io::Result<()> {
     let process = open(PROCESS_TERMINATE, pid)?;
     // SAFETY: the process is open.
     match unsafe { TerminateProcess(process.as_raw_handle(), KILLED) } {
+        // As it is said of one that has ended, too; and whoever has its handle could end it.
+        0 if io::Error::last_os_error().raw_os_error() == Some(ERROR_ACCESS_DENIED as i32) => {
+            Ok(())
+        }
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
