@@ -13,7 +13,7 @@ use super::ready::Ready;
 use super::way::{Handoff, Named, Told, Transport, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, LeaseBuilder};
-use crate::sys::{Heirloom, Protocol, Signal};
+use crate::sys::{self, Heirloom, Protocol, Signal};
 
 /// Names a directory into which the output of each server is copied.
 pub(super) const LOG_DIR_VARIABLE: &str = "PORTLEASE_LOG_DIR";
@@ -109,6 +109,12 @@ impl Config {
                      for a program whose port is fixed, `lease(..)`; for one that has none, `no_port()`",
                 ));
             }
+            Some(Way::Observe) if !sys::CAN_LOOK => {
+                return Err(invalid(
+                    "on which port a server listens can be looked at on Linux only: let it print its \
+                     port, and use `report_port()`, or tell it one with `env_port(\"PORT\")`",
+                ));
+            }
             Some(Way::Lease | Way::Inherit) => true,
             Some(_) if given.is_some() => {
                 return Err(invalid(
@@ -130,7 +136,7 @@ impl Config {
         }
         for (place, variable) in named.clone().enumerate() {
             let before = named.clone().take(place);
-            if self.variables.iter().chain(before).any(|other| other == variable) {
+            if self.variables.iter().chain(before).any(|other| is_same_variable(other, variable)) {
                 return Err(invalid(format!("two ports are told by the variable `{variable}`")));
             }
         }
@@ -149,6 +155,11 @@ impl Config {
         let taken = if missing == 0 { Vec::new() } else { self.request().lease_many(missing)? };
         Ok(given.into_iter().chain(taken).collect())
     }
+}
+
+/// Windows does not tell upper case from lower.
+fn is_same_variable(one: &str, other: &str) -> bool {
+    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 fn invalid(message: impl Into<String>) -> Error {

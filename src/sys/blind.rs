@@ -13,6 +13,9 @@ use super::socket::{Protocol, SocketEntry, Wanted};
 /// address here, or lets a server of anybody in.
 pub(crate) const HAS_HOLDS: bool = false;
 
+/// Whether sockets and processes can be looked at.
+pub(crate) const CAN_LOOK: bool = false;
+
 fn cannot_look<T>() -> io::Result<T> {
     let why = "portlease looks at sockets and at other processes on Linux only";
     Err(io::Error::new(io::ErrorKind::Unsupported, why))

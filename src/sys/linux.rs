@@ -12,6 +12,9 @@ use super::adopt::option;
 /// A socket can keep a port which servers can bind all the same; see `hold`.
 pub(crate) const HAS_HOLDS: bool = true;
 
+/// Whether sockets and processes can be looked at, if nothing is in the way.
+pub(crate) const CAN_LOOK: bool = true;
+
 /// What shows people who has which port.
 pub(crate) const LIST_SOCKETS: &str = "ss -antup";
 

@@ -105,8 +105,8 @@ pub(crate) use {
 #[cfg(target_os = "linux")]
 pub(crate) use {
     linux::{
-        HAS_HOLDS, LIST_SOCKETS, adopts_orphans, ephemeral_ports, is_nameless, keep_from_cleaners,
-        net_namespace, net_namespace_cookie, reserved_ports, why_excluded,
+        CAN_LOOK, HAS_HOLDS, LIST_SOCKETS, adopts_orphans, ephemeral_ports, is_nameless,
+        keep_from_cleaners, net_namespace, net_namespace_cookie, reserved_ports, why_excluded,
     },
     owners::{owners, process_age, process_service, user_name},
     pidfd::{signal_exactly, wait_for_exit},
