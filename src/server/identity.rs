@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::look::Look;
 use super::process::{Process, describe};
 use crate::diagnose;
-use crate::diagnosis::{Diagnosis, Role, Socket, SocketState, Unseen};
+use crate::diagnosis::{Cause, Diagnosis, Role, Socket, SocketState, Unseen};
 use crate::sys::{self, ProcessEntry, ProcessId, Protocol, SocketEntry};
 
 /// Who listens where a server should.
@@ -95,6 +95,19 @@ pub(super) fn others_on(
         _ => is_others(it) && !it.owners().is_empty(),
     };
     diagnosis.sockets().iter().any(in_the_way).then_some(diagnosis)
+}
+
+/// The same for a server that has ended: no bind is in its way now, which tells where nobody can look.
+pub(super) fn others_on_after_end(
+    process: &mut Process,
+    port: u16,
+    output_is_open: bool,
+) -> Option<Diagnosis> {
+    if sys::CAN_LOOK || port == 0 {
+        return others_on(process, port, output_is_open);
+    }
+    let seen = diagnose::look_beside_hold(port);
+    (seen.cause() == Cause::Bound).then_some(seen)
 }
 
 /// A diagnosis that knows the server's processes, also those who have wiped the cookie from their

@@ -333,7 +333,7 @@ impl Running {
         }
         let Running { name, ports, process, output, .. } = self;
         let output_is_open = !output.has_ended(Duration::ZERO);
-        let others_on = |port| identity::others_on(process, port, output_is_open);
+        let others_on = |port| identity::others_on_after_end(process, port, output_is_open);
         failure::exited(name, ports, config.inherits(), end, &output.tail(), others_on)
     }
 
