@@ -131,12 +131,13 @@ impl Dir {
             }
             return;
         }
-        if std::mem::take(&mut state.is_made) {
+        if state.is_made {
             // What may fail: files of another user. They stay, as they would without us.
-            if fs::remove_dir_all(&self.path).is_err() {
+            let fails = || fs::remove_dir_all(&self.path).is_err();
+            state.is_made = fails() && {
                 open_all(&self.path);
-                let _ = fs::remove_dir_all(&self.path);
-            }
+                fails()
+            };
         }
         Watchdog::dismiss(state.keeper.take());
     }
