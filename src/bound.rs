@@ -4,12 +4,18 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 use crate::url::url;
 
 /// How many numbers are tried where two sockets must have the same one. One in ten thousand is
 /// taken by chance; so many in a row are not.
 const MAX_TRIES: usize = 100;
+
+/// How many connections wait to be accepted, as with std.
+const BACKLOG: i32 = 128;
 
 /// Listens on a free port of 127.0.0.1, which the kernel chooses.
 ///
@@ -148,13 +154,29 @@ impl<S> fmt::Display for Bound<S> {
 }
 
 fn listen(addr: SocketAddr) -> io::Result<Bound> {
-    let socket = TcpListener::bind(addr)?;
+    let socket = if cfg!(windows) {
+        let socket = alone(addr, Type::STREAM)?;
+        socket.listen(BACKLOG)?;
+        socket.into()
+    } else {
+        TcpListener::bind(addr)?
+    };
     Ok(Bound { addr: socket.local_addr()?, socket })
 }
 
 fn bind_udp(addr: SocketAddr) -> io::Result<Bound<UdpSocket>> {
-    let socket = UdpSocket::bind(addr)?;
+    let socket =
+        if cfg!(windows) { alone(addr, Type::DGRAM)?.into() } else { UdpSocket::bind(addr)? };
     Ok(Bound { addr: socket.local_addr()?, socket })
+}
+
+/// Nobody is let in by options of his own, as Windows would: who sets `SO_REUSEADDR` there has the port of
+/// a socket like std's.
+fn alone(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
+    sys::bind_alone(&socket)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
 }
 
 /// Two sockets on the same number, which the kernel chooses for the first.

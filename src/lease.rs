@@ -151,7 +151,8 @@ impl Lease {
         url(self.addr(), path)
     }
 
-    /// Listens on [`addr`](Lease::addr), under the protection of the lease: keep both.
+    /// Listens on [`addr`](Lease::addr), under the protection of the lease: keep both. On Windows, a
+    /// program that sets `SO_REUSEADDR` can take the port all the same, as that of any listener of std's.
     ///
     /// # Errors
     ///
