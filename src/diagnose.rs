@@ -34,6 +34,9 @@ const AT_MOST: Duration = Duration::from_millis(400);
 ///
 /// # What this does not guarantee
 ///
+/// Elsewhere than on Linux nobody looks at sockets and processes: it tells of the lease, and whether the port
+/// can be bound.
+///
 /// A port on which nothing is seen is bound for a moment, to see whether that is allowed. A server that binds
 /// it in the same moment is refused: do not wait for one by asking this again and again.
 ///

@@ -128,7 +128,7 @@ impl Registry {
     }
 
     /// A registry of its own in the directory `path`, which is created if it is missing, with those
-    /// above it, all for this user alone (mode 0700).
+    /// above it, all for this user alone (mode 0700; on Windows, for whom the directory above lets in).
     ///
     /// For tests that count leases, and for programs that must not mix with the user's others. Its
     /// leases exclude those of other registries by the kernel's hold only.

@@ -114,6 +114,8 @@ use crate::url::url;
 ///   get away.
 /// - Without `/bin/sh` there is no watchdog.
 /// - Values in statics are never dropped; for these, the watchdog is what ends the server.
+/// - Elsewhere than on Linux nobody can look who listens, nor who left the process group: all the promises
+///   by system are in [`guide::platforms`](crate::guide::platforms).
 #[must_use = "the server is stopped as soon as this is dropped; keep it in a variable for as long \
               as the server is needed"]
 pub struct Server {
@@ -342,7 +344,8 @@ impl Server {
 
     /// Stops the server, and starts it again; a leased port stays the same, and stays leased.
     ///
-    /// The old one is gone, with all its processes, before the new one is started.
+    /// The old one is gone, with all its processes, before the new one is started. (On macOS and FreeBSD,
+    /// those whom it started have been killed by then, and may take a moment to be gone.)
     ///
     /// # Errors
     ///

@@ -83,7 +83,9 @@ impl ServerBuilder {
     ///
     /// # What this does not guarantee
     ///
-    /// On Windows, it is an error at the start: a socket cannot be inherited there.
+    /// On Windows, it is an error at the start: a socket cannot be inherited there. On macOS and FreeBSD,
+    /// nobody can look whether it has accepted the connection: it is ready at once, unless
+    /// [`ready`](ServerBuilder::ready) says more.
     ///
     /// The process is forked, and not spawned: in a test process of 500 MB, that takes 20 ms.
     ///
@@ -103,7 +105,8 @@ impl ServerBuilder {
     }
 
     /// A further socket that the server inherits, the next descriptor after those that were asked for
-    /// before; `name` stands in `LISTEN_FDNAMES`, where the main one is `main`.
+    /// before; `name` stands in `LISTEN_FDNAMES`, where the main one is `main`. On Windows, it is an error
+    /// at the start.
     pub fn inherit_port_named(mut self, name: impl Into<String>) -> Self {
         self.config.named.push(Named { name: name.into(), told: Told::Socket });
         self
@@ -124,6 +127,8 @@ impl ServerBuilder {
     ///   a name server for instance, counts as its own port as well.
     /// - The kernel cannot hold a UDP port: another program that asks for this very number can take it
     ///   before the server does. Other leases do not, and the kernel gives it to nobody by chance.
+    /// - Elsewhere than on Linux nobody can look whether it is bound, and it is ready at once; say by
+    ///   [`ready`](ServerBuilder::ready) when it is, by a line that it prints for instance.
     pub fn udp(mut self) -> Self {
         self.config.transport = Transport::Udp;
         self
@@ -159,6 +164,11 @@ impl ServerBuilder {
     /// If the server listens on one port beside these, and has said nothing of it for half a second, that
     /// port is taken, and the test's output says so: Python's and C's programs hold back what they print
     /// to a pipe, unless they flush it.
+    ///
+    /// # What this does not guarantee
+    ///
+    /// Elsewhere than on Linux nobody can look where the server listens: what it says is believed, and
+    /// without a word there is no port.
     pub fn report_port(self) -> Self {
         self.way_of_its_own(Way::Report(Source::Output(None)))
     }
@@ -208,10 +218,12 @@ impl ServerBuilder {
         self.way_of_its_own(Way::Report(Source::File(path.into())))
     }
 
-    /// Lets the server choose its port, and looks on which one it listens, which takes Linux. If it is
-    /// more than one for 150 ms, that is an error; those that it was told
+    /// Lets the server choose its port, and looks on which one it listens. If it is more than one for
+    /// 150 ms, that is an error; those that it was told
     /// ([`env_port_named`](ServerBuilder::env_port_named)) do not count, nor do those of which it prints
     /// that they are a debugger's or the like.
+    ///
+    /// Elsewhere than on Linux nobody can look, and it is an error at the start.
     pub fn observe_port(self) -> Self {
         self.way_of_its_own(Way::Observe)
     }
@@ -279,14 +291,14 @@ impl ServerBuilder {
 
     /// The signal that asks the server, and all of its process group, to end. The default is
     /// `SIGTERM`, but for programs that are known to wait for their clients then: `SIGINT` for
-    /// `postgres`, `SIGQUIT` for `nginx`.
+    /// `postgres`, `SIGQUIT` for `nginx`. On Windows, it is a Ctrl-Break; see [`Signal`].
     pub fn stop_signal(mut self, signal: Signal) -> Self {
         self.config.stop_signal = Some(signal);
         self
     }
 
     /// How long the server may take to end after that signal; then comes `SIGKILL`. The default is
-    /// 5 s. When the test process was killed, it is at most 5 s.
+    /// 5 s. When the test process was killed, it is at most 5 s, and none on Windows.
     pub fn stop_grace(mut self, at_most: Duration) -> Self {
         self.config.stop_grace = at_most;
         self
@@ -317,7 +329,7 @@ impl ServerBuilder {
     ///
     /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): nothing says how the server
     ///   gets its port, or two things say different; or the variable's name cannot be one; or two ports
-    ///   have one name, or one variable.
+    ///   have one name, or one variable; or it is to be observed where nobody can look.
     /// - [`ErrorKind::Spawn`](crate::ErrorKind::Spawn): the program, or its watchdog, cannot be
     ///   executed.
     /// - [`ErrorKind::Exited`](crate::ErrorKind::Exited): it ended before it was ready; at once,

@@ -76,7 +76,8 @@ impl fmt::Display for Orphan {
 ///
 /// # Errors
 ///
-/// - [`ErrorKind::Io`]: there is no `/proc` of this process's pid namespace.
+/// - [`ErrorKind::Io`]: there is no `/proc` of this process's pid namespace; so it is on all systems but
+///   Linux.
 /// - [`ErrorKind::OutOfDescriptors`].
 ///
 /// # Examples

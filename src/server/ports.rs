@@ -41,7 +41,7 @@ impl Ports {
     /// A directory for the server's files, in the system's directory for temporary ones. It is made,
     /// for this user alone, when it is first asked for; it is the same after a
     /// [`restart`](crate::Server::restart); and it is removed when the [`Server`](crate::Server) is gone,
-    /// by the watchdog if this process was killed.
+    /// by the watchdog if this process was killed, but on Windows, where it stays then.
     ///
     /// A server that gives up being root (nginx's workers, PostgreSQL) cannot look into it, until
     /// [`chown`](std::os::unix::fs::chown) gives it to that user.

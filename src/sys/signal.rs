@@ -4,7 +4,10 @@
 ///
 /// On Windows, where there are none, [`Terminate`](Signal::Terminate), [`Interrupt`](Signal::Interrupt) and
 /// [`Quit`](Signal::Quit) are a Ctrl-Break, which goes to the server and to what it started, if they share
-/// this process's console; [`Kill`](Signal::Kill) ends the process; and the others are an error.
+/// this process's console; [`Kill`](Signal::Kill) ends the process; and the others are an error. Not
+/// everybody ends by a Ctrl-Break: Java prints its threads and goes on, until the grace is over. A program
+/// that waits for Ctrl-C (`tokio::signal::ctrl_c`) does not hear it, and is ended by it at once
+/// (`tokio::signal::windows::ctrl_break` does).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Signal {

@@ -30,7 +30,10 @@ pub(crate) fn keep_from_cleaners(_: &File) {}
 /// Why this process may not bind `port`: low ones take no privilege here.
 #[allow(clippy::unnecessary_wraps)] // as on Unix, where not every number tells
 pub(crate) fn why_excluded(_: u16) -> Option<&'static str> {
-    Some("`netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved")
+    Some(
+        "`netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved; so it does for \
+         ipv6, and for udp",
+    )
 }
 
 /// Opens, or creates, a file to be locked.
