@@ -29,7 +29,7 @@ pub(crate) fn servers(_: Protocol, _: Option<u16>) -> io::Result<Vec<SocketEntry
     cannot_look()
 }
 
-pub(crate) fn owners(_: &[u64], _: Duration) -> io::Result<Owners> {
+pub(crate) fn owners(_: &[u64], _: &[u32], _: Duration) -> io::Result<Owners> {
     cannot_look()
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::id::{Owners, ProcessId, Service};
+use super::id::{Owners, ProcessEntry, ProcessId, Service};
 use super::process;
 
 /// Of `/etc/passwd` and the like, no more is read than this.
@@ -14,23 +14,26 @@ const MAX_FILE: u64 = 1 << 20;
 const BUSY: u32 = 8;
 
 /// Looks who has the sockets with these `inodes`, for `at_most` so long of this thread's own time; 8 us
-/// for each process, and 4 us for each descriptor of
-/// those that may be looked into.
+/// for each process, and 4 us for each descriptor of those that may be looked into. Who is `likely` to have
+/// them is looked at first, and in any case.
 ///
 /// # Errors
 ///
 /// There is no `/proc`, or it is that of another pid namespace. Or no descriptor is left, so that some might
 /// be missed.
-pub(crate) fn owners(inodes: &[u64], at_most: Duration) -> io::Result<Owners> {
+pub(crate) fn owners(inodes: &[u64], likely: &[u32], at_most: Duration) -> io::Result<Owners> {
     let (start, own_start) = (Instant::now(), own_time());
     let is_over = || {
         // By the clock alone, who is kept waiting for a CPU would see nobody.
         let own = own_time().saturating_sub(own_start);
         own >= at_most || start.elapsed() >= at_most.saturating_mul(BUSY)
     };
+    let is_likely = |entry: &ProcessEntry| likely.contains(&entry.id.pid);
+    let mut all = process::processes()?;
+    all.sort_by_key(|entry| !is_likely(entry));
     let mut owners = Owners::default();
-    for entry in process::processes()? {
-        if is_over() {
+    for entry in all {
+        if is_over() && !is_likely(&entry) {
             owners.is_late = true;
             break;
         }
@@ -121,15 +124,25 @@ mod tests {
     fn a_socket_of_ours_is_found_with_us() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let inode = process::inode(&listener).expect("an inode");
-        let owners = owners(&[inode], Duration::MAX).expect("/proc");
+        let owners = owners(&[inode], &[], Duration::MAX).expect("/proc");
         let pids: Vec<_> = owners.found.iter().map(|&(inode, id)| (inode, id.pid)).collect();
         assert!(pids.contains(&(inode, std::process::id())), "{pids:?}");
     }
 
     #[test]
     fn no_time_to_look_is_said() {
-        let owners = owners(&[1], Duration::ZERO).expect("/proc");
+        let owners = owners(&[1], &[], Duration::ZERO).expect("/proc");
         assert!(owners.is_late && owners.found.is_empty());
+    }
+
+    #[test]
+    fn who_is_likely_is_looked_at_in_any_case() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let inode = process::inode(&listener).expect("an inode");
+        let own = std::process::id();
+        let owners = owners(&[inode], &[own], Duration::ZERO).expect("/proc");
+        let pids: Vec<_> = owners.found.iter().map(|&(_, id)| id.pid).collect();
+        assert!(owners.is_late && pids == [own], "{owners:?}");
     }
 
     #[test]
