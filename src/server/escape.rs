@@ -28,7 +28,8 @@ pub(super) struct Trail {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) processes: Vec<ProcessId>,
-    /// Somebody who had lost his parent ended before he could be looked into, and may have started others.
+    /// Somebody who had lost his parent could not be looked into: he has ended, and may have started others;
+    /// or he is in the middle of an exec, and shows no cookie.
     pub(super) is_unsure: bool,
 }
 
@@ -78,7 +79,7 @@ pub(super) fn find(
         } else {
             found.is_unsure |= is_orphan(entry.parent)
                 && look.cookie(entry.id).is_none()
-                && !sys::may_live(entry.id);
+                && (!sys::may_live(entry.id) || sys::is_in_exec(pid));
         }
     }
     found
