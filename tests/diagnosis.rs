@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use portlease::{Cause, Server};
 use support::real;
-use support::snapshot::{Snapshot, Varying};
+use support::snapshot::{Snapshot, Varying, lacked_time};
 use support::{
     Gone, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, stdout_of, unshare,
 };
@@ -72,7 +72,7 @@ fn in_time(look: &mut dyn FnMut() -> Option<Output>) -> Option<String> {
     let mut text = None;
     eventually("there is time to look", || {
         text = look().map(|output| stdout_of(&output));
-        !text.as_ref().is_some_and(|text| text.contains("there was no time to see who"))
+        !text.as_ref().is_some_and(|text| lacked_time(text))
     });
     text
 }

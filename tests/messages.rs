@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Bound, Cause, Error, Group, Ready, Registry, Server, ServerBuilder, Supervision};
-use support::snapshot::{Snapshot, Varying};
+use support::snapshot::{Snapshot, Varying, lacked_time};
 use support::{
     Allotment, Gone, OwnRegistry, SomebodyElse, TestChild, child_command, shell, skip, stdout_of,
     unshare,
@@ -44,7 +44,7 @@ fn text(error: &Error) -> String {
 fn in_time(mut says: impl FnMut() -> Option<String>) -> String {
     let mut said = None;
     support::eventually("there is time to look", || {
-        said = says().filter(|said| !said.contains("there was no time to see who"));
+        said = says().filter(|said| !lacked_time(said));
         said.is_some()
     });
     said.unwrap()

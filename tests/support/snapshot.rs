@@ -147,6 +147,11 @@ fn number_after(text: &str, words: &str, name: &str) -> String {
     replaced + rest
 }
 
+/// Whether a look had not the time for all of it, as on a busy machine: then it is repeated.
+pub(crate) fn lacked_time(text: &str) -> bool {
+    text.contains("there was no time to see who") || text.contains("unseen: NoTime")
+}
+
 /// One file of texts, each under a heading.
 pub(crate) struct Snapshot {
     path: PathBuf,
