@@ -34,6 +34,7 @@ use crate::url::url;
 /// - [`ErrorKind::Exhausted`]: no port of the range is free; the message says who has how many.
 /// - [`ErrorKind::Registry`], [`ErrorKind::InvalidInput`]: see [`Registry`](crate::Registry).
 /// - [`ErrorKind::OutOfDescriptors`]: a lease takes two descriptors.
+/// - [`ErrorKind::Io`]: the kernel refuses a socket for another reason.
 ///
 /// # Examples
 ///

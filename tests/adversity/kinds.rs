@@ -16,7 +16,7 @@ pub(crate) enum Amiss {
 /// The kinds that are documented for `operation`, but `InvalidInput`: what is asked for is right.
 fn documented(operation: &str) -> &'static [ErrorKind] {
     match operation {
-        "open" => &[Registry, OutOfDescriptors],
+        "open" => &[Registry], // which takes no descriptor
         "lease" => &[Exhausted, Registry, OutOfDescriptors, Io],
         "exact" => &[PortTaken, PortExcluded, Registry, OutOfDescriptors, Io],
         "bind" => &[Io, OutOfDescriptors],
