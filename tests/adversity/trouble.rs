@@ -1,7 +1,7 @@
 //! What happens to the registry's directory.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,39 +11,48 @@ use crate::support::stdout_of;
 
 /// Does one thing to the registry at `path`, whose ports are so many from `first` on. It may fail:
 /// others are at work too.
-pub(crate) fn damage(dice: &mut Dice, path: &Path, first: u16, count: u16) {
-    let Some(slots) = fs::read_dir(path).ok().and_then(|mut all| all.next()?.ok()) else {
-        return; // just removed
-    };
-    let slots = slots.path();
+pub(crate) fn damage(dice: &mut Dice, path: &Path, first: u16, count: u16) -> io::Result<()> {
+    let slots = slots(path)?;
     let slot = slots.join((first + dice.below(count.into()) as u16).to_string());
     let table = slots.join("table");
     match dice.below(16) {
-        0..4 => _ = fs::remove_file(&slot),
-        4 => _ = fs::remove_file(slot.with_extension("line")),
-        5 => _ = fs::remove_file(&slot).and_then(|()| fs::create_dir(&slot)),
-        6 => _ = fs::remove_file(&slot).and_then(|()| symlink("/nowhere", &slot)),
+        0..4 => fs::remove_file(&slot),
+        4 => fs::remove_file(slot.with_extension("line")),
+        5 => fs::remove_file(&slot).and_then(|()| fs::create_dir(&slot)),
+        6 => fs::remove_file(&slot).and_then(|()| symlink("/nowhere", &slot)),
         7 => {
             let _ = fs::remove_file(&slot);
-            let _ = Command::new("mkfifo").arg(&slot).output();
+            let made = Command::new("mkfifo").arg(&slot).output()?;
+            if made.status.success() { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
         }
         8 => {
             let garbage: Vec<u8> = (0..64).flat_map(|_| dice.roll().to_le_bytes()).collect();
-            let table = File::options().write(true).open(&table);
-            let _ = table.and_then(|it| it.write_all_at(&garbage, u64::from(first) * 4));
+            let table = File::options().write(true).open(&table)?;
+            table.write_all_at(&garbage, u64::from(first) * 4)
         }
-        9 => _ = File::options().write(true).open(&table).and_then(|it| it.set_len(dice.below(99))),
-        10 => _ = fs::remove_file(&table),
-        11 => _ = fs::remove_file(&table).and_then(|()| fs::create_dir(&table)),
+        9 => File::options().write(true).open(&table)?.set_len(dice.below(99)),
+        10 => fs::remove_file(&table),
+        11 => fs::remove_file(&table).and_then(|()| fs::create_dir(&table)),
         12 => {
-            let _ = fs::set_permissions(path, Permissions::from_mode(0o755));
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
             std::thread::sleep(dice.millis(5));
-            let _ = fs::set_permissions(path, Permissions::from_mode(0o700));
+            fs::set_permissions(path, Permissions::from_mode(0o700))
         }
-        13 => _ = fs::rename(&slots, slots.with_extension("moved")),
-        14 => _ = fs::rename(path, path.with_extension(dice.roll().to_string())),
-        _ => _ = fs::remove_dir_all(path),
+        13 => fs::rename(&slots, slots.with_extension("moved")),
+        14 => fs::rename(path, path.with_extension(dice.roll().to_string())),
+        _ => fs::remove_dir_all(path),
     }
+}
+
+/// The directory in which the slots are, in the registry at `path`: not one that was moved away, nor what else
+/// was put beside it.
+pub(crate) fn slots(path: &Path) -> io::Result<PathBuf> {
+    let are_slots = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("net") && !name.contains('.'))
+    };
+    let mut all = fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.path()));
+    all.find(are_slots).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// A small file system, where it is mounted.

@@ -120,8 +120,9 @@ impl World {
                     disk.fill(&mut dice);
                     tally.count("the registry's disk was full");
                 } else if !self.keeps_slots() {
-                    damage(&mut dice, &self.own.path(), self.ports.first, PORTS);
-                    tally.count("the registry's directory was damaged");
+                    if damage(&mut dice, &self.own.path(), self.ports.first, PORTS).is_ok() {
+                        tally.count("the registry's directory was damaged");
+                    }
                 }
                 thread::sleep(dice.millis(30));
             }
