@@ -14,7 +14,8 @@ pub(crate) enum Lot {
     Usual,
     /// So many descriptors.
     Few(u64),
-    /// A clock that is so many seconds ahead of the others.
+    /// A clock that is so many seconds ahead of the others, from its first moment on: it never jumps while the
+    /// process lives, for which one would have to set the clock of the whole machine.
     Elsewhen(u64),
     /// A system call that fails, the so-and-so-manieth time.
     Failing(&'static str, &'static str, u64),
