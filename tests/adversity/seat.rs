@@ -9,7 +9,7 @@ use crate::kinds::Amiss;
 use crate::lot::Lot;
 use crate::plot::{Plot, Victim};
 use crate::support::dice::Dice;
-use crate::support::{MARK, TestChild, eventually, processes_with, unique_mark};
+use crate::support::{MARK, TestChild, bounded, eventually, processes_with, unique_mark};
 use crate::talk::{Served, Talk};
 use crate::tally::Tally;
 use crate::world::{Tools, World};
@@ -30,7 +30,11 @@ impl Seat<'_> {
         let path = |kind: &str| self.world.own.dir.path().join(format!("{mark}.{kind}"));
         let (log, errors) = (path("strace"), path("stderr"));
         let mut child = self.start(lot, &mut dice, &mark, &log, &errors);
-        let pid = child.line().and_then(|line| line.strip_prefix("actor ")?.parse().ok());
+        let (mut child, first) = bounded(move || {
+            let first = child.line();
+            (child, first)
+        });
+        let pid = first.and_then(|line| line.strip_prefix("actor ")?.parse().ok());
         let Some(pid) = pid else {
             assert!(lot.amiss(self.world) == Amiss::Anything, "{lot:?} did not begin");
             return; // its program could not be loaded
@@ -52,7 +56,7 @@ impl Seat<'_> {
             victim.is_gone();
             served
         });
-        let status = child.wait().unwrap();
+        let status = bounded(move || child.wait().unwrap());
         assert!(status.success() || victim.is_doomed(), "{lot:?}, process {pid}: {status}");
         self.nothing_is_left(&mark, &served);
         if fs::read_to_string(&log).is_ok_and(|log| log.contains("(INJECTED)")) {

@@ -108,8 +108,10 @@ impl Stage {
         let mut strace = Command::new("strace");
         strace.arg("-qq").arg("-o").arg(&log);
         let mut child = self.start(strace, "rehearsal");
-        assert_eq!(child.line().as_deref(), Some("done"));
-        child.finish();
+        bounded(move || {
+            assert_eq!(child.line().as_deref(), Some("done"));
+            child.finish();
+        });
         let mut counts: HashMap<String, usize> = HashMap::new();
         let mut points = Vec::new();
         let mut is_between = false;
