@@ -15,6 +15,9 @@
 //! PORTLEASE_TEST_SECONDS=600 cargo test --all-features --test adversity -- --nocapture
 //! ```
 //!
+//! Of a program whose system calls fail in turn, about as many calls do as there are seconds; without
+//! `PORTLEASE_TEST_SECONDS`, twenty.
+//!
 //! `PORTLEASE_TEST_SEED` has the same programs and the same trouble again, though not the same timing. All of
 //! it happens in namespaces of its own: of pids, so that nobody who is left can hide; of mounts; and of ports.
 
@@ -49,15 +52,20 @@ fn seconds() -> Option<u64> {
     env::var("PORTLEASE_TEST_SECONDS").ok().map(|seconds| seconds.parse().unwrap())
 }
 
+/// Of all that is left to chance; said, so that it can be had again.
+fn seed() -> u64 {
+    let seed = env::var("PORTLEASE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    println!("PORTLEASE_TEST_SEED={seed}");
+    seed
+}
+
 #[test]
 fn many_processes_in_every_kind_of_trouble() {
     if !in_own_small_world("many_processes_in_every_kind_of_trouble") {
         return;
     }
-    let seed = env::var("PORTLEASE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    println!("PORTLEASE_TEST_SEED={seed}");
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::new(seed());
     let duration = Duration::from_secs(seconds().unwrap_or(3));
     let (tools, tally) = (Tools::here(), Tally::default());
     let worlds = [World::sound(), World::damaged(), World::full()];
@@ -83,7 +91,7 @@ fn every_system_call_of_a_lease_fails_once() {
 #[test]
 fn every_system_call_of_a_server_fails_once() {
     if in_own_small_world("every_system_call_of_a_server_fails_once") {
-        sweep("server", some());
+        sweep("server", one_a_second());
     }
 }
 
@@ -91,11 +99,12 @@ fn every_system_call_of_a_server_fails_once() {
 #[test]
 fn every_system_call_of_a_restart_fails_once() {
     if in_own_small_world("every_system_call_of_a_restart_fails_once") {
-        sweep("restart", some());
+        sweep("restart", one_a_second());
     }
 }
 
-/// How many system calls of a longer program there is time for.
-fn some() -> usize {
+/// About a call each second, where it was said how long to go on: a call of a longer program takes some tenths
+/// of one.
+fn one_a_second() -> usize {
     seconds().map_or(20, |seconds| seconds as usize)
 }

@@ -11,11 +11,12 @@ use std::process::{self, Command};
 use portlease::Lease;
 
 use crate::kinds::{Amiss, may_be};
-use crate::seconds;
+use crate::support::dice::Dice;
 use crate::support::{
     Allotment, DEADLINE, OwnRegistry, TestChild, bounded, child_path, eventually, lives, skip,
 };
 use crate::tally::Tally;
+use crate::{seconds, seed};
 
 /// The memory, the locks and the signals of a thread; what does not fail, and is not done if it is made
 /// to (an end, a close); chance, in the place of which std opens a file for good; and a sleep, of which it says
@@ -45,7 +46,7 @@ const LEFT_OUT: [&str; 22] = [
     "sigaltstack",
 ];
 
-/// How a call may fail: the first way by default, all of them in a long run.
+/// How a call may fail: one of the ways by default, all of them in a long run.
 fn ways(call: &str) -> &'static [&'static str] {
     match call {
         "openat" => &["EMFILE", "ENOENT", "EACCES", "ENOSPC", "EINTR"],
@@ -76,7 +77,7 @@ struct Stage {
     what: &'static str,
 }
 
-/// Makes `at_most` of the calls fail, evenly spread.
+/// Makes `at_most` of the calls fail, evenly spread, from one of the first on: each time others.
 pub(crate) fn sweep(what: &'static str, at_most: usize) {
     if Command::new("strace").arg("-V").output().is_err() {
         return skip("strace is not installed").unwrap_or(());
@@ -84,20 +85,22 @@ pub(crate) fn sweep(what: &'static str, at_most: usize) {
     let stage = Stage { own: OwnRegistry::new(), ports: Allotment::new(), what };
     let all = stage.points();
     let step = all.len().div_ceil(at_most);
+    let mut dice = Dice::new(seed());
+    let first = dice.below(step as u64) as usize;
     let tally = Tally::default();
-    for (number, (call, nth)) in all.iter().enumerate().step_by(step) {
+    for (number, (call, nth)) in all.iter().enumerate().skip(first).step_by(step) {
         let ways = match (what, call.as_str()) {
             // std waits for ever if it cannot hear whether what it has forked was executed.
             ("restart", "recvfrom") => &["EINTR"],
             _ => ways(call),
         };
-        let count = if seconds().is_some() { ways.len() } else { 1 };
-        for way in &ways[..count] {
+        let one = [*dice.one_of(ways)];
+        for way in if seconds().is_some() { ways } else { &one } {
             let failing = format!("{call}:error={way}:when={nth}");
             stage.run(&format!("{number}-{way}"), &failing, &tally);
         }
     }
-    let number = all.len().div_ceil(step);
+    let number = (all.len() - first).div_ceil(step);
     println!("{what}: {number} of its {} system calls were made to fail\n\n{tally}", all.len());
 }
 
