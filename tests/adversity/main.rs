@@ -1,6 +1,7 @@
 //! The adversity campaign: processes that lease ports and start servers by chance, while they are killed and
 //! stopped, the registry's directory is damaged or full, descriptors are short, clocks differ, and system calls
-//! fail. Who has a port is asked of the kernel and of other processes all along:
+//! fail. Who has a port is asked of the kernel and of other processes all along, and written down by the test
+//! itself (`claims.rs`):
 //!
 //! - A port never has two holders, whatever happens.
 //! - A lease is never lost while its holder lives, nor a server's port before the server is gone.
@@ -26,6 +27,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod claims;
 mod kinds;
 mod lot;
 mod plot;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use crate::kinds::Amiss;
@@ -41,7 +41,7 @@ impl Seat<'_> {
         };
         self.tally.count(lot.name());
         let plot = Plot::drawn(&mut dice, self.world.keeps_slots());
-        let victim = Victim::new(pid);
+        let victim = Arc::new(Victim::new(pid));
         let (world, tally, dice) = (self.world, self.tally, &mut dice);
         let served = thread::scope(|scope| {
             let (says, heard) = mpsc::channel();
@@ -59,6 +59,7 @@ impl Seat<'_> {
         let status = bounded(move || child.wait().unwrap());
         assert!(status.success() || victim.is_doomed(), "{lot:?}, process {pid}: {status}");
         self.nothing_is_left(&mark, &served);
+        self.world.claims.give_up(&victim);
         if fs::read_to_string(&log).is_ok_and(|log| log.contains("(INJECTED)")) {
             self.tally.count("failing system calls");
         }

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -26,13 +27,13 @@ pub(crate) struct Served {
 }
 
 /// What is not as it should be, if the process was not killed.
-type Problem = String;
+pub(crate) type Problem = String;
 
 pub(crate) struct Talk<'a> {
     pub(crate) world: &'a World,
     pub(crate) lot: Lot,
     pub(crate) child: &'a mut TestChild,
-    pub(crate) victim: &'a Victim,
+    pub(crate) victim: &'a Arc<Victim>,
     pub(crate) says: Sender<()>,
     pub(crate) dice: &'a mut Dice,
     pub(crate) tally: &'a Tally,
@@ -73,26 +74,50 @@ impl Talk<'_> {
             "error" => self.judge(rest)?,
             "holds" => {
                 let ports = parse_ports(rest);
+                self.claim(&ports)?;
                 self.tally.add("leases, looked at while they were held", ports.len() as u64);
                 self.look_at_leases(&ports)?;
                 if !self.killed_now() {
-                    self.answer("go")?;
+                    self.let_go_on("go")?;
                 }
             }
-            "listens" => self.ask_who(&parse_ports(rest))?,
+            "listens" => {
+                let ports = parse_ports(rest);
+                self.claim(&ports)?;
+                self.ask_who(&ports)?;
+            }
             "serves" => {
                 *served = parse_served(rest);
+                self.claim_of_servers(served)?;
                 self.tally.add("servers that said who they are", served.len() as u64);
                 for server in &*served {
                     self.look_at_server(server)?;
                 }
                 if !(self.world.keeps_slots() && self.killed_now()) {
-                    self.answer("go")?;
+                    self.let_go_on("go")?;
                 }
             }
             _ => return Err(line.to_owned()),
         }
         Ok(())
+    }
+
+    fn claim(&self, ports: &[u16]) -> Result<(), Problem> {
+        ports.iter().try_for_each(|&port| self.world.claims.claim(port, self.victim, None))
+    }
+
+    /// Of the leased ports. Others may be had again as soon as the server has closed its socket.
+    fn claim_of_servers(&self, servers: &[Served]) -> Result<(), Problem> {
+        servers.iter().filter(|server| server.is_leased).try_for_each(|server| {
+            let keeper = self.world.keeps_slots().then_some(server.pid);
+            self.world.claims.claim(server.port, self.victim, keeper)
+        })
+    }
+
+    /// Answers, after which it may have no port any more.
+    fn let_go_on(&mut self, word: &str) -> Result<(), Problem> {
+        self.world.claims.give_up(self.victim);
+        self.answer(word)
     }
 
     fn judge(&mut self, error: &str) -> Result<(), Problem> {
@@ -149,7 +174,7 @@ impl Talk<'_> {
         }
         // Which takes a descriptor, and calls that may not fail.
         if !matches!(self.lot, Lot::Usual | Lot::Elsewhen(_)) {
-            return self.answer("go");
+            return self.let_go_on("go");
         }
         let refused = |error| format!("{ports:?}: it does not listen: {error}");
         let question = format!("who {}\n", self.victim.pid);
@@ -157,6 +182,7 @@ impl Talk<'_> {
         let streams: io::Result<Vec<_>> = ports.iter().map(ask).collect();
         let streams = streams.map_err(refused)?;
         self.answer("who")?;
+        let last = ports.last();
         for (port, stream) in ports.iter().zip(streams) {
             let mut who = String::new();
             let read = BufReader::new(&stream).read_line(&mut who);
@@ -169,8 +195,11 @@ impl Talk<'_> {
                 other => return Err(other.to_owned()),
             }
             drop(stream);
-            self.answer("read")?;
             self.tally.count("listeners that said who they are");
+            match Some(port) == last {
+                true => self.let_go_on("read")?,
+                false => self.answer("read")?,
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use portlease::{Holder, Lease};
 
+use crate::claims::Claims;
 use crate::kinds::Amiss;
 use crate::seat::Seat;
 use crate::support::dice::Dice;
@@ -51,6 +52,7 @@ pub(crate) struct World {
     ports: Allotment,
     /// The temporary directory of those who live here.
     pub(crate) temporary: PathBuf,
+    pub(crate) claims: Claims,
     seats: u32,
     failed: AtomicBool,
 }
@@ -70,7 +72,8 @@ impl World {
         let temporary = own.dir.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         let (ports, failed) = (Allotment::new(), AtomicBool::new(false));
-        World { amiss, disk: None, own, ports, temporary, seats, failed }
+        let claims = Claims::default();
+        World { amiss, disk: None, own, ports, temporary, claims, seats, failed }
     }
 
     /// Nobody touches the registry's directory.
