@@ -36,6 +36,7 @@ mod sweep;
 mod talk;
 mod tally;
 mod trouble;
+mod witness;
 mod world;
 
 use std::env;

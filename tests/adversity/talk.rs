@@ -2,13 +2,13 @@
 //! meanwhile has to be as it said, on however slow a machine, unless it was killed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use portlease::Cause;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::kinds::may_be;
 use crate::lot::Lot;
@@ -16,6 +16,7 @@ use crate::plot::Victim;
 use crate::support::dice::Dice;
 use crate::support::{DEADLINE, TestChild};
 use crate::tally::Tally;
+use crate::witness;
 use crate::world::World;
 
 /// A server that a process has said to have.
@@ -140,7 +141,7 @@ impl Talk<'_> {
         now
     }
 
-    /// By the registry, and by an exclusive bind.
+    /// By the registry, and from outside.
     fn look_at_leases(&mut self, ports: &[u16]) -> Result<(), Problem> {
         let leased = self.world.leased();
         for &port in ports {
@@ -152,13 +153,17 @@ impl Talk<'_> {
                 }
                 _ => {}
             }
-            let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if stranger.bind(&addr.into()).is_ok() {
-                return Err(format!("{port} is free for a stranger"));
-            }
+            self.look_from_outside(port)?;
         }
         Ok(())
+    }
+
+    /// By the slot's lock, and by exclusive binds.
+    fn look_from_outside(&self, port: u16) -> Result<(), Problem> {
+        if self.world.keeps_slots() {
+            witness::is_locked(&self.world.own.path(), port)?;
+        }
+        witness::is_refused(port)
     }
 
     /// Whether it wrote down for sure that it took its leases.
@@ -209,6 +214,9 @@ impl Talk<'_> {
         let is_known = || self.world.leased().iter().any(|holder| holder.port() == port);
         if is_leased && self.world.keeps_slots() && !is_known() {
             return Err(format!("{server:?} has no lease"));
+        }
+        if is_leased {
+            self.look_from_outside(port)?;
         }
         let who =
             who_serves(port).map_err(|error| format!("{server:?} does not answer: {error}"))?;
