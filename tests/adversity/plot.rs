@@ -51,11 +51,13 @@ impl Victim {
         kill.status().unwrap();
     }
 
-    fn stop_for(&self, pause: Duration) {
+    /// Does `f` while it is stopped; though two who stop it do not know of each other.
+    pub(crate) fn while_stopped<T>(&self, f: impl FnOnce() -> T) -> T {
         self.signal("STOP");
-        thread::sleep(pause);
+        let result = f();
         // In any case: it may have been stopped after its last word. This signal hurts nobody else.
         self.send("CONT");
+        result
     }
 
     /// Before it is reaped.
@@ -102,7 +104,7 @@ impl Plot {
                 Err(RecvTimeoutError::Timeout) => {
                     match stops.next_if(|&(at, _)| start + at <= next) {
                         Some((_, pause)) => {
-                            victim.stop_for(pause);
+                            victim.while_stopped(|| thread::sleep(pause));
                             tally.count("SIGSTOP, and SIGCONT after 10 to 500 ms");
                         }
                         None => {

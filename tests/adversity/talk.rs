@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use portlease::Cause;
 use socket2::SockRef;
@@ -77,7 +78,7 @@ impl Talk<'_> {
                 let ports = parse_ports(rest);
                 self.claim(&ports)?;
                 self.tally.add("leases, looked at while they were held", ports.len() as u64);
-                self.look_at_leases(&ports)?;
+                self.look_all_along(|talk| talk.look_at_leases(&ports))?;
                 if !self.killed_now() {
                     self.let_go_on("go")?;
                 }
@@ -91,9 +92,10 @@ impl Talk<'_> {
                 *served = parse_served(rest);
                 self.claim_of_servers(served)?;
                 self.tally.add("servers that said who they are", served.len() as u64);
-                for server in &*served {
-                    self.look_at_server(server)?;
-                }
+                let look = |talk: &Talk<'_>| {
+                    served.iter().try_for_each(|server| talk.look_at_server(server))
+                };
+                self.look_all_along(look)?;
                 if !(self.world.keeps_slots() && self.killed_now()) {
                     self.let_go_on("go")?;
                 }
@@ -141,8 +143,30 @@ impl Talk<'_> {
         now
     }
 
+    /// Looks once; or one time in eight, again and again while it is stopped.
+    fn look_all_along(
+        &mut self,
+        look: impl Fn(&Self) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        if !self.dice.one_in(8) {
+            return look(self);
+        }
+        let end = Instant::now() + Duration::from_millis(50) + self.dice.millis(250);
+        self.victim.while_stopped(|| {
+            let mut looks = 0;
+            while looks == 0 || Instant::now() < end {
+                look(self)?;
+                looks += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.tally.count("SIGSTOP of a holder, looked at all along");
+            self.tally.add("looks at a holder that is stopped", looks);
+            Ok(())
+        })
+    }
+
     /// By the registry, and from outside.
-    fn look_at_leases(&mut self, ports: &[u16]) -> Result<(), Problem> {
+    fn look_at_leases(&self, ports: &[u16]) -> Result<(), Problem> {
         let leased = self.world.leased();
         for &port in ports {
             let holder = leased.iter().find(|holder| holder.port() == port);
@@ -209,7 +233,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    fn look_at_server(&mut self, server: &Served) -> Result<(), Problem> {
+    fn look_at_server(&self, server: &Served) -> Result<(), Problem> {
         let Served { port, pid, is_leased } = *server;
         let is_known = || self.world.leased().iter().any(|holder| holder.port() == port);
         if is_leased && self.world.keeps_slots() && !is_known() {
