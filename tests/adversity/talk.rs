@@ -78,6 +78,8 @@ impl Talk<'_> {
                 let ports = parse_ports(rest);
                 self.claim(&ports)?;
                 self.tally.add("leases, looked at while they were held", ports.len() as u64);
+                let over = ports.iter().filter(|&&port| witness::is_in_time_wait(port));
+                self.tally.add("leases over TIME_WAIT", over.count() as u64);
                 self.look_all_along(|talk| talk.look_at_leases(&ports))?;
                 if !self.killed_now() {
                     self.let_go_on("go")?;
@@ -92,8 +94,10 @@ impl Talk<'_> {
                 *served = parse_served(rest);
                 self.claim_of_servers(served)?;
                 self.tally.add("servers that said who they are", served.len() as u64);
+                let ends = served.iter().map(|server| End::drawn(self.dice, server.port));
+                let servers: Vec<_> = served.iter().zip(ends.collect::<Vec<_>>()).collect();
                 let look = |talk: &Talk<'_>| {
-                    served.iter().try_for_each(|server| talk.look_at_server(server))
+                    servers.iter().try_for_each(|&(server, end)| talk.look_at_server(server, end))
                 };
                 self.look_all_along(look)?;
                 if !(self.world.keeps_slots() && self.killed_now()) {
@@ -207,12 +211,14 @@ impl Talk<'_> {
         }
         let refused = |error| format!("{ports:?}: it does not listen: {error}");
         let question = format!("who {}\n", self.victim.pid);
-        let ask = |&port: &u16| connect(port, &question);
-        let streams: io::Result<Vec<_>> = ports.iter().map(ask).collect();
+        let ends: Vec<_> = ports.iter().map(|&port| End::drawn(self.dice, port)).collect();
+        let asked = ports.iter().zip(&ends);
+        let streams: io::Result<Vec<_>> =
+            asked.map(|(&port, &end)| connect(port, &question, end)).collect();
         let streams = streams.map_err(refused)?;
         self.answer("who")?;
         let last = ports.last();
-        for (port, stream) in ports.iter().zip(streams) {
+        for ((port, stream), end) in ports.iter().zip(streams).zip(ends) {
             let mut who = String::new();
             let read = BufReader::new(&stream).read_line(&mut who);
             read.map_err(|error| format!("nobody answers at {port}: {error}"))?;
@@ -223,17 +229,23 @@ impl Talk<'_> {
                 "told" => {}
                 other => return Err(other.to_owned()),
             }
-            drop(stream);
             self.tally.count("listeners that said who they are");
+            let usual = match end {
+                End::Reset => None, // as it is dropped
+                End::Usual => Some(stream),
+            };
             match Some(port) == last {
                 true => self.let_go_on("read")?,
                 false => self.answer("read")?,
+            }
+            if let Some(mut stream) = usual {
+                let _ = stream.read(&mut [0]); // until its other end is closed
             }
         }
         Ok(())
     }
 
-    fn look_at_server(&self, server: &Served) -> Result<(), Problem> {
+    fn look_at_server(&self, server: &Served, end: End) -> Result<(), Problem> {
         let Served { port, pid, is_leased } = *server;
         let is_known = || self.world.leased().iter().any(|holder| holder.port() == port);
         if is_leased && self.world.keeps_slots() && !is_known() {
@@ -242,8 +254,8 @@ impl Talk<'_> {
         if is_leased {
             self.look_from_outside(port)?;
         }
-        let who =
-            who_serves(port).map_err(|error| format!("{server:?} does not answer: {error}"))?;
+        let who = who_serves(port, end)
+            .map_err(|error| format!("{server:?} does not answer: {error}"))?;
         match who == pid.to_string() {
             true => Ok(()),
             false => Err(format!("{who:?} answers in the place of {server:?}")),
@@ -269,18 +281,35 @@ fn parse_served(text: &str) -> Vec<Served> {
     servers.split(' ').map(server).collect()
 }
 
-/// A connection on which that is asked, and which is reset at its end: no TIME_WAIT is left of it.
-fn connect(port: u16, question: &str) -> io::Result<TcpStream> {
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By a reset: no TIME_WAIT is left of it.
+    Reset,
+    /// As usual, the other end first: on that, which is on the port, TIME_WAIT is left for a minute.
+    Usual,
+}
+
+impl End {
+    /// Of ports with an odd number, no TIME_WAIT is ever left, for else it would soon be on all of them.
+    fn drawn(dice: &mut Dice, port: u16) -> End {
+        if port % 2 == 0 && dice.one_in(4) { End::Usual } else { End::Reset }
+    }
+}
+
+/// A connection on which that is asked.
+fn connect(port: u16, question: &str, end: End) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.write_all(question.as_bytes())?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    let linger = (end == End::Reset).then_some(Duration::ZERO);
+    SockRef::from(&stream).set_linger(linger)?;
     Ok(stream)
 }
 
 /// As `support::who_answers`, of a server that may be killed meanwhile.
-fn who_serves(port: u16) -> io::Result<String> {
-    let mut stream = connect(port, "GET / HTTP/1.0\r\n\r\n")?;
+fn who_serves(port: u16, end: End) -> io::Result<String> {
+    let mut stream = connect(port, "GET / HTTP/1.0\r\n\r\n", end)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer.rsplit('\n').next().unwrap_or_default().to_owned())

@@ -231,7 +231,7 @@ impl Actor<'_> {
             if asked == question {
                 let _ = stream.write_all(format!("{}\n", process::id()).as_bytes());
                 self.talk.say("told");
-                self.talk.answer(); // read, and reset: no TIME_WAIT is left
+                self.talk.answer(); // read: and reset, or this end is the first to be closed
                 return;
             }
         }
