@@ -52,8 +52,8 @@ impl Lot {
     pub(crate) fn drawn(dice: &mut Dice, world: &World, tools: &Tools) -> Lot {
         match dice.below(10) {
             0 | 1 if tools.clocks => Lot::Elsewhen(dice.below(2_000_000)),
-            2 if world.keeps_slots() => Lot::Few(6 + dice.below(40)),
-            3 | 4 if world.keeps_slots() && tools.strace => {
+            2 if world.is_harsh() => Lot::Few(6 + dice.below(40)),
+            3 | 4 if world.is_harsh() && tools.strace => {
                 let &(call, error) = dice.one_of(&FAILURES);
                 // Most calls are made some times, some very often.
                 let times = 2 << dice.below(7);
@@ -98,10 +98,15 @@ impl Lot {
         }
     }
 
+    /// Whether any of its calls may fail.
+    pub(crate) fn lacks_something(self) -> bool {
+        matches!(self, Lot::Few(_) | Lot::Failing(..))
+    }
+
     pub(crate) fn amiss(self, world: &World) -> Amiss {
-        match self {
-            Lot::Usual | Lot::Elsewhen(_) => world.amiss,
-            Lot::Few(_) | Lot::Failing(..) => Amiss::Anything,
+        match world.amiss() {
+            Amiss::Nothing | Amiss::Directory if self.lacks_something() => Amiss::Anything,
+            amiss => amiss,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use crate::kinds::Amiss;
 use crate::lot::Lot;
 use crate::plot::{Plot, Victim};
 use crate::support::dice::Dice;
@@ -36,11 +35,11 @@ impl Seat<'_> {
         });
         let pid = first.and_then(|line| line.strip_prefix("actor ")?.parse().ok());
         let Some(pid) = pid else {
-            assert!(lot.amiss(self.world) == Amiss::Anything, "{lot:?} did not begin");
+            assert!(lot.lacks_something(), "{lot:?} did not begin");
             return; // its program could not be loaded
         };
         self.tally.count(lot.name());
-        let plot = Plot::drawn(&mut dice, self.world.keeps_slots());
+        let plot = Plot::drawn(&mut dice, self.world.is_harsh());
         let victim = Arc::new(Victim::new(pid));
         let (world, tally, dice) = (self.world, self.tally, &mut dice);
         let served = thread::scope(|scope| {
@@ -67,7 +66,7 @@ impl Seat<'_> {
     }
 
     fn start(&self, lot: Lot, dice: &mut Dice, mark: &str, log: &Path, errors: &Path) -> TestChild {
-        let patience = if lot.amiss(self.world) == Amiss::Anything { 5 } else { 300 };
+        let patience = if lot.lacks_something() { 5 } else { 300 };
         let numbers = [
             (*self.world.ports().start()).into(),
             (*self.world.ports().end()).into(),

@@ -100,7 +100,7 @@ impl Talk<'_> {
                     servers.iter().try_for_each(|&(server, end)| talk.look_at_server(server, end))
                 };
                 self.look_all_along(look)?;
-                if !(self.world.keeps_slots() && self.killed_now()) {
+                if !(self.world.is_harsh() && self.killed_now()) {
                     self.let_go_on("go")?;
                 }
             }
@@ -206,7 +206,7 @@ impl Talk<'_> {
             return Err(format!("it listens on {}, but: {diagnosis}", ports[0]));
         }
         // Which takes a descriptor, and calls that may not fail.
-        if !matches!(self.lot, Lot::Usual | Lot::Elsewhen(_)) {
+        if self.lot.lacks_something() {
             return self.let_go_on("go");
         }
         let refused = |error| format!("{ports:?}: it does not listen: {error}");

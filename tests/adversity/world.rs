@@ -45,8 +45,17 @@ impl Tools {
     }
 }
 
+/// What happens to a registry, and to those who use it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Sound,
+    Damaged,
+    Full,
+    Wild,
+}
+
 pub(crate) struct World {
-    pub(crate) amiss: Amiss,
+    fate: Fate,
     disk: Option<SmallDisk>, // goes before the directory in which it is
     pub(crate) own: OwnRegistry,
     ports: Allotment,
@@ -67,42 +76,61 @@ impl Drop for Alarm<'_> {
 }
 
 impl World {
-    fn new(amiss: Amiss, seats: u32) -> World {
+    fn new(fate: Fate, seats: u32) -> World {
         let own = OwnRegistry::new();
         let temporary = own.dir.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         let (ports, failed) = (Allotment::new(), AtomicBool::new(false));
         let claims = Claims::default();
-        World { amiss, disk: None, own, ports, temporary, claims, seats, failed }
+        World { fate, disk: None, own, ports, temporary, claims, seats, failed }
     }
 
     /// Nobody touches the registry's directory.
     pub(crate) fn sound() -> World {
-        World::new(Amiss::Nothing, 5)
+        World::new(Fate::Sound, 4)
     }
 
     /// Somebody does, all the time.
     pub(crate) fn damaged() -> World {
-        World::new(Amiss::Directory, 3)
+        World::new(Fate::Damaged, 2)
     }
 
     /// The registry's disk is full now and then.
     pub(crate) fn full() -> World {
-        let world = World::new(Amiss::Directory, 2);
+        let world = World::new(Fate::Full, 2);
         let disk = SmallDisk::mounted_at(&world.own.path());
         // Makes what all of them need.
         drop(Lease::builder().registry(&world.own.registry).range(world.ports()).lease().unwrap());
         World { disk: Some(disk), ..world }
     }
 
+    /// Somebody damages the directory, and processes are killed and lack what they need.
+    pub(crate) fn wild() -> World {
+        World::new(Fate::Wild, 2)
+    }
+
     /// Whether nothing happens to the registry.
     pub(crate) fn is_sound(&self) -> bool {
-        self.amiss == Amiss::Nothing
+        self.amiss() == Amiss::Nothing
+    }
+
+    /// What is amiss for all who live here.
+    pub(crate) fn amiss(&self) -> Amiss {
+        match self.fate {
+            Fate::Sound => Amiss::Nothing,
+            Fate::Damaged | Fate::Full => Amiss::Directory,
+            Fate::Wild => Amiss::Everything,
+        }
     }
 
     /// Whether the slots are those that were locked.
     pub(crate) fn keeps_slots(&self) -> bool {
-        self.is_sound() || self.disk.is_some()
+        !matches!(self.fate, Fate::Damaged | Fate::Wild)
+    }
+
+    /// Whether processes may be killed at any moment, and lack what they need.
+    pub(crate) fn is_harsh(&self) -> bool {
+        self.fate != Fate::Damaged
     }
 
     pub(crate) fn run(&self, mut dice: Dice, duration: Duration, tools: &Tools, tally: &Tally) {
