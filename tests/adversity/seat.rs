@@ -5,16 +5,21 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use portlease::Holder;
+
 use crate::lot::Lot;
 use crate::plot::{Plot, Victim};
 use crate::support::dice::Dice;
-use crate::support::{MARK, TestChild, bounded, eventually, processes_with, unique_mark};
+use crate::support::{
+    MARK, OwnRegistry, TestChild, bounded, eventually, processes_with, unique_mark,
+};
 use crate::talk::{Served, Talk};
 use crate::tally::Tally;
 use crate::world::{Tools, World};
 
 pub(crate) struct Seat<'a> {
     pub(crate) world: &'a World,
+    pub(crate) own: &'a OwnRegistry,
     pub(crate) dice: Dice,
     pub(crate) tools: &'a Tools,
     pub(crate) tally: &'a Tally,
@@ -26,7 +31,7 @@ impl Seat<'_> {
         let mut dice = Dice::new(self.dice.roll());
         let lot = Lot::drawn(&mut dice, self.world, self.tools);
         let mark = unique_mark();
-        let path = |kind: &str| self.world.own.dir.path().join(format!("{mark}.{kind}"));
+        let path = |kind: &str| self.own.dir.path().join(format!("{mark}.{kind}"));
         let (log, errors) = (path("strace"), path("stderr"));
         let mut child = self.start(lot, &mut dice, &mark, &log, &errors);
         let (mut child, first) = bounded(move || {
@@ -39,14 +44,14 @@ impl Seat<'_> {
             return; // its program could not be loaded
         };
         self.tally.count(lot.name());
-        let plot = Plot::drawn(&mut dice, self.world.is_harsh());
+        let plot = Plot::drawn(&mut dice, self.world.kills_at_any_moment());
         let victim = Arc::new(Victim::new(pid));
-        let (world, tally, dice) = (self.world, self.tally, &mut dice);
+        let (world, own, tally, dice) = (self.world, self.own, self.tally, &mut dice);
         let served = thread::scope(|scope| {
             let (says, heard) = mpsc::channel();
             let victim = &victim;
             scope.spawn(move || plot.carry_out(victim, &heard, tally));
-            let mut talk = Talk { world, lot, child: &mut child, victim, says, dice, tally };
+            let mut talk = Talk { world, own, lot, child: &mut child, victim, says, dice, tally };
             let (served, outcome) = talk.listen();
             if let Err(problem) = outcome {
                 let errors = fs::read_to_string(&errors).unwrap_or_default();
@@ -74,7 +79,7 @@ impl Seat<'_> {
             1 + dice.below(8), // steps
             patience,
         ];
-        let mut role = vec!["act".to_owned(), self.world.own.arg()];
+        let mut role = vec!["act".to_owned(), self.own.arg()];
         role.extend(numbers.map(|number| number.to_string()));
         let role: Vec<&str> = role.iter().map(String::as_str).collect();
         let mut command = lot.command(&role, log);
@@ -87,11 +92,11 @@ impl Seat<'_> {
     fn nothing_is_left(&self, mark: &str, served: &[Served]) {
         eventually("nothing of the process is left", || {
             // In this order: whoever is seen below was there above, when his port had to be leased.
-            let leased = self.world.leased();
+            let leased = self.world.keeps_slots().then(|| self.own.registry.list().unwrap());
             let left = processes_with(MARK, mark);
             for server in served.iter().filter(|it| it.is_leased && left.contains(&it.pid)) {
-                let is_leased = leased.iter().any(|holder| holder.port() == server.port);
-                let is_lost = self.world.keeps_slots() && !is_leased;
+                let is_its = |holder: &Holder| holder.port() == server.port;
+                let is_lost = leased.as_ref().is_some_and(|all| !all.iter().any(is_its));
                 assert!(!is_lost, "its server {server:?} lives, and has no lease");
             }
             left.is_empty()

@@ -8,14 +8,14 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portlease::Cause;
+use portlease::{Cause, Holder};
 use socket2::SockRef;
 
 use crate::kinds::may_be;
 use crate::lot::Lot;
 use crate::plot::Victim;
 use crate::support::dice::Dice;
-use crate::support::{DEADLINE, TestChild};
+use crate::support::{DEADLINE, OwnRegistry, TestChild};
 use crate::tally::Tally;
 use crate::witness;
 use crate::world::World;
@@ -33,6 +33,7 @@ pub(crate) type Problem = String;
 
 pub(crate) struct Talk<'a> {
     pub(crate) world: &'a World,
+    pub(crate) own: &'a OwnRegistry,
     pub(crate) lot: Lot,
     pub(crate) child: &'a mut TestChild,
     pub(crate) victim: &'a Arc<Victim>,
@@ -116,7 +117,7 @@ impl Talk<'_> {
     /// Of the leased ports. Others may be had again as soon as the server has closed its socket.
     fn claim_of_servers(&self, servers: &[Served]) -> Result<(), Problem> {
         servers.iter().filter(|server| server.is_leased).try_for_each(|server| {
-            let keeper = self.world.keeps_slots().then_some(server.pid);
+            let keeper = self.world.keeps_orphans().then_some(server.pid);
             self.world.claims.claim(server.port, self.victim, keeper)
         })
     }
@@ -171,7 +172,7 @@ impl Talk<'_> {
 
     /// By the registry, and from outside.
     fn look_at_leases(&self, ports: &[u16]) -> Result<(), Problem> {
-        let leased = self.world.leased();
+        let leased = self.leased();
         for &port in ports {
             let holder = leased.iter().find(|holder| holder.port() == port);
             match holder {
@@ -186,10 +187,15 @@ impl Talk<'_> {
         Ok(())
     }
 
+    /// Who has which port, if the registry can be relied on.
+    fn leased(&self) -> Vec<Holder> {
+        if self.world.keeps_slots() { self.own.registry.list().unwrap() } else { Vec::new() }
+    }
+
     /// By the slot's lock, and by exclusive binds.
     fn look_from_outside(&self, port: u16) -> Result<(), Problem> {
         if self.world.keeps_slots() {
-            witness::is_locked(&self.world.own.path(), port)?;
+            witness::is_locked(&self.own.path(), port)?;
         }
         witness::is_refused(port)
     }
@@ -247,7 +253,7 @@ impl Talk<'_> {
 
     fn look_at_server(&self, server: &Served, end: End) -> Result<(), Problem> {
         let Served { port, pid, is_leased } = *server;
-        let is_known = || self.world.leased().iter().any(|holder| holder.port() == port);
+        let is_known = || self.leased().iter().any(|holder| holder.port() == port);
         if is_leased && self.world.keeps_slots() && !is_known() {
             return Err(format!("{server:?} has no lease"));
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portlease::{Holder, Lease};
+use portlease::Lease;
 
 use crate::claims::Claims;
 use crate::kinds::Amiss;
@@ -52,12 +52,15 @@ enum Fate {
     Damaged,
     Full,
     Wild,
+    Shared,
 }
 
 pub(crate) struct World {
     fate: Fate,
     disk: Option<SmallDisk>, // goes before the directory in which it is
-    pub(crate) own: OwnRegistry,
+    own: OwnRegistry,
+    /// Of half of those who live here.
+    other: Option<OwnRegistry>,
     ports: Allotment,
     /// The temporary directory of those who live here.
     pub(crate) temporary: PathBuf,
@@ -82,7 +85,7 @@ impl World {
         fs::create_dir(&temporary).unwrap();
         let (ports, failed) = (Allotment::new(), AtomicBool::new(false));
         let claims = Claims::default();
-        World { fate, disk: None, own, ports, temporary, claims, seats, failed }
+        World { fate, disk: None, own, other: None, ports, temporary, claims, seats, failed }
     }
 
     /// Nobody touches the registry's directory.
@@ -109,6 +112,11 @@ impl World {
         World::new(Fate::Wild, 2)
     }
 
+    /// There are two registries, as of two jobs, on the same ports.
+    pub(crate) fn shared() -> World {
+        World { other: Some(OwnRegistry::new()), ..World::new(Fate::Shared, 4) }
+    }
+
     /// Whether nothing happens to the registry.
     pub(crate) fn is_sound(&self) -> bool {
         self.amiss() == Amiss::Nothing
@@ -117,7 +125,7 @@ impl World {
     /// What is amiss for all who live here.
     pub(crate) fn amiss(&self) -> Amiss {
         match self.fate {
-            Fate::Sound => Amiss::Nothing,
+            Fate::Sound | Fate::Shared => Amiss::Nothing,
             Fate::Damaged | Fate::Full => Amiss::Directory,
             Fate::Wild => Amiss::Everything,
         }
@@ -128,17 +136,29 @@ impl World {
         !matches!(self.fate, Fate::Damaged | Fate::Wild)
     }
 
-    /// Whether processes may be killed at any moment, and lack what they need.
+    /// Whether processes may lack what they need, and be killed while they wait.
     pub(crate) fn is_harsh(&self) -> bool {
         self.fate != Fate::Damaged
+    }
+
+    /// Whether they may be killed at any moment.
+    pub(crate) fn kills_at_any_moment(&self) -> bool {
+        !matches!(self.fate, Fate::Damaged | Fate::Shared)
+    }
+
+    /// Whether the port of a server is kept until it is gone, if its harness was killed: by the lock.
+    pub(crate) fn keeps_orphans(&self) -> bool {
+        matches!(self.fate, Fate::Sound | Fate::Full)
     }
 
     pub(crate) fn run(&self, mut dice: Dice, duration: Duration, tools: &Tools, tally: &Tally) {
         let end = Instant::now() + duration;
         let goes_on = || Instant::now() < end && !self.failed.load(Ordering::Relaxed);
         thread::scope(|scope| {
-            for _ in 0..self.seats {
-                let mut seat = Seat { world: self, dice: Dice::new(dice.roll()), tools, tally };
+            for number in 0..self.seats {
+                let own = self.other.as_ref().filter(|_| number % 2 == 1).unwrap_or(&self.own);
+                let dice = Dice::new(dice.roll());
+                let mut seat = Seat { world: self, own, dice, tools, tally };
                 scope.spawn(move || {
                     let _alarm = Alarm(&self.failed);
                     while goes_on() {
@@ -166,21 +186,17 @@ impl World {
         self.ports.first..=self.ports.first + PORTS - 1
     }
 
-    /// Who has which port, if the registry can be relied on.
-    pub(crate) fn leased(&self) -> Vec<Holder> {
-        if self.keeps_slots() { self.own.registry.list().unwrap() } else { Vec::new() }
-    }
-
     /// By now, all who lived here are gone.
     fn nothing_is_left(&self) {
         if !self.keeps_slots() {
             let _ = fs::remove_dir_all(self.own.path());
         }
-        let list = || self.own.registry.list().unwrap();
-        eventually("no lease is left", || list().is_empty());
         let ports = self.ports();
-        let request = Lease::builder().registry(&self.own.registry).range(ports.clone());
-        drop(request.wait(DEADLINE).lease_many(ports.len()).expect("no socket is left"));
+        for OwnRegistry { registry, .. } in [&self.own].into_iter().chain(&self.other) {
+            eventually("no lease is left", || registry.list().unwrap().is_empty());
+            let request = Lease::builder().registry(registry).range(ports.clone());
+            drop(request.wait(DEADLINE).lease_many(ports.len()).expect("no socket is left"));
+        }
         let left: Vec<_> = fs::read_dir(&self.temporary).unwrap().flatten().collect();
         assert!(left.is_empty(), "of the servers' directories, this is left: {left:?}");
     }
