@@ -27,6 +27,8 @@
 //! Of a program whose system calls fail in turn, about as many calls do as there are seconds; without
 //! `PORTLEASE_TEST_SECONDS`, twenty.
 //!
+//! `PORTLEASE_TEST_JSON=FILE` adds the tables to a file as well, a line of JSON each.
+//!
 //! `PORTLEASE_TEST_SEED` has the same programs and the same trouble again, though not the same timing. All of
 //! it happens in namespaces of its own: of pids, so that nobody who is left can hide; of mounts; and of ports.
 
@@ -52,6 +54,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::thread;
 use std::time::Duration;
 
+use lot::Lot;
 use support::alone::in_own_small_world;
 use support::dice::Dice;
 use sweep::sweep;
@@ -89,6 +92,38 @@ fn many_processes_in_every_kind_of_trouble() {
     let alone = || sweep::others().is_empty();
     support::eventually("nobody but this process lives", alone);
     println!("\n{tally}");
+    tally.write_down("campaign");
+    if duration >= Duration::from_secs(60) {
+        all_happened(&tally, &tools);
+    }
+}
+
+/// A minute is time enough for each of these: a campaign in which one of them never happens shows nothing.
+fn all_happened(tally: &Tally, tools: &Tools) {
+    let always = [
+        "SIGKILL at any moment",
+        "SIGKILL of a holder",
+        "SIGSTOP of a holder, looked at all along",
+        "SIGSTOP, and SIGCONT after 10 to 500 ms",
+        "lease: done",
+        "exact: done",
+        "leases over TIME_WAIT",
+        "leases, looked at while they were held",
+        "listeners that said who they are",
+        "start: done",
+        "restart: done",
+        "servers that said who they are",
+        "the registry's directory was damaged",
+        "the registry's disk was full",
+        Lot::Usual.name(),
+        Lot::Few(0).name(),
+    ];
+    let traced = ["failing system calls", Lot::Failing("", "", 0).name()];
+    let traced = traced.into_iter().filter(|_| tools.strace);
+    let elsewhen = Some(Lot::Elsewhen(0).name()).filter(|_| tools.clocks);
+    for what in always.into_iter().chain(traced).chain(elsewhen) {
+        assert!(tally.of(what) > 0, "never: {what}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What was done, counted.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 #[derive(Default)]
@@ -15,6 +18,23 @@ impl Tally {
     pub(crate) fn add(&self, what: impl Into<String>, times: u64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *all.entry(what.into()).or_insert(0) += times;
+    }
+}
+
+impl Tally {
+    pub(crate) fn of(&self, what: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(what).copied().unwrap_or(0)
+    }
+
+    /// Adds a line to the file that `PORTLEASE_TEST_JSON` names, if it does.
+    pub(crate) fn write_down(&self, test: &str) {
+        let Some(path) = env::var_os("PORTLEASE_TEST_JSON") else { return };
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is counted are words, which need no escape but that of a Rust string.
+        let counts: Vec<_> = all.iter().map(|(what, times)| format!("{what:?}: {times}")).collect();
+        let line = format!("{{\"test\": {test:?}, \"times\": {{{}}}}}\n", counts.join(", "));
+        let file = File::options().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
     }
 }
 
