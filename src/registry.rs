@@ -208,7 +208,9 @@ impl Registry {
     ///
     /// Asked for each time, because a thread may change its namespace.
     pub(crate) fn space(&self) -> Result<Arc<Space>> {
-        let shown = sys::net_namespace();
+        let shown = sys::net_namespace().map_err(|error| {
+            Error::io(ErrorKind::Registry, "see which network namespace this is", error)
+        })?;
         self.known(Namespace::Shown(shown), || {
             let ports = match &self.inner.ports {
                 Some(ports) => ports.clone(),

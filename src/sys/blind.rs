@@ -130,8 +130,9 @@ pub(crate) fn adopts_orphans() -> bool {
 }
 
 /// There is one network for all, as far as a registry is concerned.
-pub(crate) fn net_namespace() -> Option<u64> {
-    None
+#[allow(clippy::unnecessary_wraps)] // as on Linux, where it may fail
+pub(crate) fn net_namespace() -> io::Result<Option<u64>> {
+    Ok(None)
 }
 
 pub(crate) fn net_namespace_cookie<T>(_: &T) -> Option<u64> {

@@ -26,13 +26,27 @@ pub(crate) fn why_excluded(port: u16) -> Option<&'static str> {
     (port < 1024).then_some("a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)")
 }
 
-/// Identifies the network namespace of the calling thread. `None` where `/proc` is missing.
+/// Identifies the network namespace of the calling thread. `None` where `/proc` is missing, or does not tell.
 ///
 /// Of the thread, not of the process: `setns` and `unshare` change one thread only.
-pub(crate) fn net_namespace() -> Option<u64> {
-    let link = fs::read_link("/proc/thread-self/ns/net").ok()?;
-    let number = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
-    number.parse().ok()
+///
+/// # Errors
+///
+/// What may be otherwise the next time, such as ENOMEM. As `None`, it would be another directory of slots, where
+/// nobody else looks.
+pub(crate) fn net_namespace() -> io::Result<Option<u64>> {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied, Unsupported};
+    let link = match fs::read_link("/proc/thread-self/ns/net") {
+        Ok(link) => link,
+        Err(error) => match error.kind() {
+            NotFound | NotADirectory | PermissionDenied | InvalidInput | Unsupported => {
+                return Ok(None);
+            }
+            _ => return Err(error),
+        },
+    };
+    let number = |link: &str| link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok();
+    Ok(link.to_str().and_then(number))
 }
 
 /// Identifies the network namespace of a socket, by a number that the kernel never uses twice.
