@@ -197,7 +197,7 @@ impl Talk<'_> {
         if self.world.keeps_slots() {
             witness::is_locked(&self.own.path(), port)?;
         }
-        witness::is_refused(port)
+        witness::is_refused(port, true)
     }
 
     /// Whether it wrote down for sure that it took its leases.
@@ -252,7 +252,7 @@ impl Talk<'_> {
     }
 
     fn look_at_server(&self, server: &Served, end: End) -> Result<(), Problem> {
-        let Served { port, pid, is_leased } = *server;
+        let Served { port, is_leased, .. } = *server;
         let is_known = || self.leased().iter().any(|holder| holder.port() == port);
         if is_leased && self.world.keeps_slots() && !is_known() {
             return Err(format!("{server:?} has no lease"));
@@ -260,21 +260,28 @@ impl Talk<'_> {
         if is_leased {
             self.look_from_outside(port)?;
         }
-        let who = who_serves(port, end)
-            .map_err(|error| format!("{server:?} does not answer: {error}"))?;
-        match who == pid.to_string() {
+        server.answers(end)
+    }
+}
+
+impl Served {
+    /// That it, and nobody else, answers on its port.
+    pub(crate) fn answers(&self, end: End) -> Result<(), Problem> {
+        let who = who_serves(self.port, end)
+            .map_err(|error| format!("{self:?} does not answer: {error}"))?;
+        match who == self.pid.to_string() {
             true => Ok(()),
-            false => Err(format!("{who:?} answers in the place of {server:?}")),
+            false => Err(format!("{who:?} answers in the place of {self:?}")),
         }
     }
 }
 
-fn parse_ports(text: &str) -> Vec<u16> {
+pub(crate) fn parse_ports(text: &str) -> Vec<u16> {
     text.split(' ').map(|port| port.parse().unwrap()).collect()
 }
 
 /// `leased 20000:4242 20001:4243`
-fn parse_served(text: &str) -> Vec<Served> {
+pub(crate) fn parse_served(text: &str) -> Vec<Served> {
     let (how, servers) = text.split_once(' ').unwrap();
     let server = |server: &str| {
         let (port, pid) = server.split_once(':').unwrap();
@@ -289,7 +296,7 @@ fn parse_served(text: &str) -> Vec<Served> {
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// By a reset: no TIME_WAIT is left of it.
     Reset,
     /// As usual, the other end first: on that, which is on the port, TIME_WAIT is left for a minute.

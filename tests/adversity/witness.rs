@@ -22,9 +22,9 @@ const ADDRESSES: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
 ];
 
-/// That a stranger does not get `port` on any address.
-pub(crate) fn is_refused(port: u16) -> Result<(), Problem> {
-    for ip in ADDRESSES {
+/// That a stranger does not get `port` on any address, of IPv6 if its holder has that.
+pub(crate) fn is_refused(port: u16, has_ipv6: bool) -> Result<(), Problem> {
+    for ip in ADDRESSES.into_iter().filter(|ip| has_ipv6 || ip.is_ipv4()) {
         let addr = SocketAddr::new(ip, port);
         match bind(addr) {
             Ok(_) => return Err(format!("{addr} is free for a stranger")),

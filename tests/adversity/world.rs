@@ -170,10 +170,10 @@ impl World {
                 if let Some(disk) = &self.disk {
                     disk.fill(&mut dice);
                     tally.count("the registry's disk was full");
-                } else if !self.keeps_slots() {
-                    if damage(&mut dice, &self.own.path(), self.ports.first, PORTS).is_ok() {
-                        tally.count("the registry's directory was damaged");
-                    }
+                } else if !self.keeps_slots()
+                    && damage(&mut dice, &self.own.path(), self.ports.first, PORTS).is_ok()
+                {
+                    tally.count("the registry's directory was damaged");
                 }
                 thread::sleep(dice.millis(30));
             }

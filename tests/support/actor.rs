@@ -26,19 +26,19 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Both ends of the talk with who started this process. Not std's own, whose buffer a failed write
 /// leaves in any state.
-struct Talk {
+pub(super) struct Talk {
     out: File,
     answers: BufReader<File>,
 }
 
 impl Talk {
-    fn new() -> Talk {
+    pub(super) fn new() -> Talk {
         let out = again(|| io::stdout().as_fd().try_clone_to_owned());
         let answers = again(|| io::stdin().as_fd().try_clone_to_owned());
         Talk { out: File::from(out), answers: BufReader::new(File::from(answers)) }
     }
 
-    fn say(&mut self, line: impl Display) {
+    pub(super) fn say(&mut self, line: impl Display) {
         let line = format!("{line}\n");
         again(|| match self.out.write_all(line.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0), // nobody listens
@@ -47,7 +47,7 @@ impl Talk {
     }
 
     /// Waits for the answer to what was said.
-    fn answer(&mut self) -> String {
+    pub(super) fn answer(&mut self) -> String {
         let mut line = String::new();
         if again(|| self.answers.read_line(&mut line)) == 0 {
             process::exit(0); // nobody will answer
@@ -56,7 +56,7 @@ impl Talk {
     }
 
     /// Says that it failed, and how. Whether it may have, is judged elsewhere.
-    fn error(&mut self, operation: &str, error: &Error) {
+    pub(super) fn error(&mut self, operation: &str, error: &Error) {
         let text = format!("{error:?}").replace('\n', " | ");
         self.say(format_args!("error {operation} {:?} {text}", error.kind()));
     }
@@ -74,13 +74,13 @@ fn again<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
 }
 
 /// What this process has open, and its threads.
-fn belongings() -> (usize, usize) {
+pub(super) fn belongings() -> (usize, usize) {
     let count = |dir| again(|| fs::read_dir(dir)).count();
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
 /// Says so if there is more than there was: threads that read a server's output may take a moment.
-fn check_belongings(talk: &mut Talk, before: (usize, usize)) {
+pub(super) fn check_belongings(talk: &mut Talk, before: (usize, usize)) {
     let start = Instant::now();
     while belongings() != before {
         if start.elapsed() > DEADLINE {
@@ -309,71 +309,15 @@ impl Actor<'_> {
     }
 }
 
-fn serves(role: &[&str]) -> Command {
+pub(super) fn serves(role: &[&str]) -> Command {
     let mut command = Command::new(again(env::current_exe));
     command.args(role);
     command
 }
 
 /// A script in which `"$0"` is this program.
-fn shell(script: &str) -> Command {
+pub(super) fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(again(env::current_exe));
     command
-}
-
-/// A fixed program, of which the system calls between two marks are to fail one by one.
-pub(super) fn rehearse(what: &str, place: Place<'_>) {
-    let mut talk = Talk::new();
-    let before = belongings();
-    let mark = |name: &str| fs::symlink_metadata(name).is_ok();
-    mark("/portlease-begin");
-    let outcome = match what {
-        "lease" => lease_and_list(place),
-        "server" => start_and_stop(place),
-        _ => restart_one_that_inherits(place),
-    };
-    mark("/portlease-end");
-    if let Err((operation, error)) = &outcome {
-        talk.error(operation, error);
-    }
-    check_belongings(&mut talk, before);
-    talk.say("done");
-}
-
-type Failed = (&'static str, Error);
-
-fn one(place: Place<'_>) -> Result<(Registry, Lease), Failed> {
-    let registry = Registry::open(place.dir).map_err(|error| ("open", error))?;
-    let request = Lease::builder().registry(&registry).range(place.ports);
-    let lease = request.lease().map_err(|error| ("lease", error))?;
-    Ok((registry, lease))
-}
-
-fn lease_and_list(place: Place<'_>) -> Result<(), Failed> {
-    let (registry, lease) = one(place)?;
-    registry.list().map_err(|error| ("list", error))?;
-    lease.release().map_err(|error| ("release", error))
-}
-
-fn start_and_stop(place: Place<'_>) -> Result<(), Failed> {
-    let (_registry, lease) = one(place)?;
-    let builder = Server::with(|ports| {
-        ports.write_file("in/a/directory", "of its own");
-        serves(&["serve", &ports.main().to_string()])
-    });
-    let builder = builder.lease(lease).start_timeout(Duration::from_secs(10));
-    let server = builder.start().map_err(|error| ("start", error))?;
-    server.stop().map_err(|error| ("stop", error))?;
-    Ok(())
-}
-
-fn restart_one_that_inherits(place: Place<'_>) -> Result<(), Failed> {
-    let (_registry, lease) = one(place)?;
-    let builder = Server::builder(shell("exec \"$0\" serve-inherited <&3")).inherit_port();
-    let builder = builder.lease(lease).start_timeout(Duration::from_secs(10));
-    let mut server = builder.start().map_err(|error| ("start", error))?;
-    server.restart().map_err(|error| ("restart", error))?;
-    drop(server);
-    Ok(())
 }

@@ -5,6 +5,8 @@
 mod actor;
 #[cfg(unix)]
 mod dice;
+#[cfg(unix)]
+mod rehearsal;
 mod twin;
 
 use std::env;
@@ -221,7 +223,8 @@ fn main() {
         ),
         #[cfg(unix)]
         ["rehearse", what, dir, first, last] => {
-            actor::rehearse(what, actor::Place { dir: Path::new(dir), ports: ports(first, last) });
+            let place = actor::Place { dir: Path::new(dir), ports: ports(first, last) };
+            rehearsal::rehearse(what, place);
         }
         ["supervise-without-descriptors"] => supervise_without_descriptors(),
         ["full-namespace", dir, first, last] => {
