@@ -133,6 +133,20 @@ fn every_system_call_of_a_lease_fails_once() {
     }
 }
 
+#[test]
+fn every_system_call_of_some_leases_and_a_block_fails_once() {
+    if in_own_small_world("every_system_call_of_some_leases_and_a_block_fails_once") {
+        sweep("some", one_a_second());
+    }
+}
+
+#[test]
+fn every_system_call_of_a_lease_that_is_waited_for_fails_once() {
+    if in_own_small_world("every_system_call_of_a_lease_that_is_waited_for_fails_once") {
+        sweep("exact", one_a_second());
+    }
+}
+
 /// Some of its 240 by default, all if there is time.
 #[test]
 fn every_system_call_of_a_server_fails_once() {
@@ -146,6 +160,20 @@ fn every_system_call_of_a_server_fails_once() {
 fn every_system_call_of_a_restart_fails_once() {
     if in_own_small_world("every_system_call_of_a_restart_fails_once") {
         sweep("restart", one_a_second());
+    }
+}
+
+#[test]
+fn every_system_call_of_a_server_that_reports_its_port_fails_once() {
+    if in_own_small_world("every_system_call_of_a_server_that_reports_its_port_fails_once") {
+        sweep("reported", one_a_second());
+    }
+}
+
+#[test]
+fn every_system_call_of_a_group_fails_once() {
+    if in_own_small_world("every_system_call_of_a_group_fails_once") {
+        sweep("group", one_a_second());
     }
 }
 

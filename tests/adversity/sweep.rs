@@ -1,7 +1,9 @@
 //! One small program, again and again: each time another of its system calls fails.
 //!
-//! Only those of its first thread are made to fail, of which there is always the same number, nearly. Left
-//! out are those whose failure ends any program, or which do not fail.
+//! Only those of its first thread are made to fail, of which there is always the same number, nearly. `strace -f`
+//! would let others fail too; but it counts the calls of each thread from 1, so that what fails in a helper has
+//! failed in the first thread, or in its dynamic linker, long before. Left out are calls whose failure ends any
+//! program, or which do not fail.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

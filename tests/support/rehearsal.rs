@@ -3,14 +3,19 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::slice;
+use std::thread;
 use std::time::Duration;
 
-use portlease::{Error, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
+use portlease::{Error, Group, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
 
 use super::actor::{Place, Talk, belongings, check_belongings, serves, shell};
 
 const BEGIN: &str = "/portlease-begin";
 const END: &str = "/portlease-end";
+
+/// With a server that does not come up.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is done, and how that failed.
 type Failed = (&'static str, Error);
@@ -23,8 +28,13 @@ pub(super) fn rehearse(what: &str, place: Place<'_>) {
     let mut scene = Scene { place, talk: &mut talk };
     let outcome = match what {
         "lease" => scene.lease_and_list(),
+        "some" => scene.some_and_a_block(),
+        "exact" => scene.exact_that_another_has(),
         "server" => scene.start_and_stop(),
-        _ => scene.restart_one_that_inherits(),
+        "restart" => scene.restart_one_that_inherits(),
+        "reported" => scene.start_one_that_reports(),
+        "group" => scene.a_group_of_two(),
+        other => panic!("no such program: {other:?}"),
     };
     mark(END);
     if let Err((operation, error)) = &outcome {
@@ -52,8 +62,15 @@ impl Scene<'_> {
         mark(BEGIN);
     }
 
-    fn show_server(&mut self, how: &str, server: &Server) {
-        self.show(format_args!("serves {how} {}:{}", server.port(), server.pid()));
+    fn show_leases(&mut self, leases: &[Lease]) {
+        let ports: Vec<_> = leases.iter().map(Lease::to_string).collect();
+        self.show(format_args!("holds {}", ports.join(" ")));
+    }
+
+    fn show_servers<'s>(&mut self, how: &str, servers: impl IntoIterator<Item = &'s Server>) {
+        let servers = servers.into_iter();
+        let servers = servers.map(|server| format!("{}:{}", server.port(), server.pid()));
+        self.show(format_args!("serves {how} {}", servers.collect::<Vec<_>>().join(" ")));
     }
 
     fn open(&self) -> Result<Registry, Failed> {
@@ -72,8 +89,38 @@ impl Scene<'_> {
     fn lease_and_list(&mut self) -> Result<(), Failed> {
         let registry = self.open()?;
         let lease = self.request(&registry).lease().map_err(|error| ("lease", error))?;
-        self.show(format_args!("holds {lease}"));
+        self.show_leases(slice::from_ref(&lease));
         registry.list().map_err(|error| ("list", error))?;
+        lease.release().map_err(|error| ("release", error))
+    }
+
+    fn some_and_a_block(&mut self) -> Result<(), Failed> {
+        let registry = self.open()?;
+        let mut leases =
+            self.request(&registry).udp().lease_many(2).map_err(|error| ("lease", error))?;
+        let block = self.request(&registry).label("block").lease_block(2);
+        leases.extend(block.map_err(|error| ("lease", error))?);
+        self.show_leases(&leases);
+        drop(leases);
+        Ok(())
+    }
+
+    /// Who has it lets it go after a moment. To wait in line, there is a thread.
+    fn exact_that_another_has(&mut self) -> Result<(), Failed> {
+        let registry = self.open()?;
+        let lease = self.request(&registry).lease().map_err(|error| ("lease", error))?;
+        let request = self.request(&registry).exact(lease.port()).wait(Duration::from_secs(10));
+        let lets_it_go = || {
+            thread::sleep(Duration::from_millis(20));
+            drop(lease);
+        };
+        let lease = thread::scope(|scope| {
+            // If it cannot be made, it goes at once.
+            let _ = thread::Builder::new().spawn_scoped(scope, lets_it_go);
+            request.lease().map_err(|error| ("exact", error))
+        });
+        let lease = lease?;
+        self.show_leases(slice::from_ref(&lease));
         lease.release().map_err(|error| ("release", error))
     }
 
@@ -83,7 +130,7 @@ impl Scene<'_> {
             serves(&["serve", &ports.main().to_string()])
         });
         let server = start(builder.lease(self.one()?))?;
-        self.show_server("leased", &server);
+        self.show_servers("leased", [&server]);
         server.stop().map_err(|error| ("stop", error))?;
         Ok(())
     }
@@ -91,14 +138,31 @@ impl Scene<'_> {
     fn restart_one_that_inherits(&mut self) -> Result<(), Failed> {
         let builder = Server::builder(shell("exec \"$0\" serve-inherited <&3")).inherit_port();
         let mut server = start(builder.lease(self.one()?))?;
-        self.show_server("leased", &server);
+        self.show_servers("leased", [&server]);
         server.restart().map_err(|error| ("restart", error))?;
-        self.show_server("leased", &server);
+        self.show_servers("leased", [&server]);
         drop(server);
+        Ok(())
+    }
+
+    fn start_one_that_reports(&mut self) -> Result<(), Failed> {
+        let server = start(Server::builder(serves(&["serve"])).report_port())?;
+        self.show_servers("chosen", [&server]);
+        server.stop().map_err(|error| ("stop", error))?;
+        Ok(())
+    }
+
+    fn a_group_of_two(&mut self) -> Result<(), Failed> {
+        let builder = || Server::builder(serves(&["serve"])).report_port().start_timeout(PATIENCE);
+        let group = Group::builder().server("db", &[], move |_| Ok(builder()));
+        let group = group.server("api", &["db"], move |_| Ok(builder())).start();
+        let group = group.map_err(|error| ("start", error))?;
+        self.show_servers("chosen", group.servers().map(|(_, server)| server));
+        group.stop().map_err(|error| ("stop", error))?;
         Ok(())
     }
 }
 
 fn start(builder: ServerBuilder) -> Result<Server, Failed> {
-    builder.start_timeout(Duration::from_secs(10)).start().map_err(|error| ("start", error))
+    builder.start_timeout(PATIENCE).start().map_err(|error| ("start", error))
 }
