@@ -114,7 +114,7 @@ impl Talk<'_> {
         ports.iter().try_for_each(|&port| self.world.claims.claim(port, self.victim, None))
     }
 
-    /// Of the leased ports. Others may be had again as soon as the server has closed its socket.
+    /// Of those that are leased; where the lock is kept, until the server is gone.
     fn claim_of_servers(&self, servers: &[Served]) -> Result<(), Problem> {
         servers.iter().filter(|server| server.is_leased).try_for_each(|server| {
             let keeper = self.world.keeps_orphans().then_some(server.pid);
