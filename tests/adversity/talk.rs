@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use portlease::{Cause, Holder};
 use socket2::SockRef;
 
-use crate::kinds::may_be;
+use crate::kinds::{Amiss, may_be};
 use crate::lot::Lot;
 use crate::plot::Victim;
 use crate::support::dice::Dice;
@@ -257,7 +257,8 @@ impl Talk<'_> {
         if is_leased && self.world.keeps_slots() && !is_known() {
             return Err(format!("{server:?} has no lease"));
         }
-        if is_leased {
+        // One that found its port in use, by the server of one who was killed, was started again without the hold.
+        if is_leased && self.world.amiss() != Amiss::Everything {
             self.look_from_outside(port)?;
         }
         server.answers(end)
