@@ -147,6 +147,13 @@ fn every_system_call_of_a_lease_that_is_waited_for_fails_once() {
     }
 }
 
+#[test]
+fn every_system_call_of_a_lease_over_time_wait_fails_once() {
+    if in_own_small_world("every_system_call_of_a_lease_over_time_wait_fails_once") {
+        sweep("over-time-wait", one_a_second());
+    }
+}
+
 /// Some of its 240 by default, all if there is time.
 #[test]
 fn every_system_call_of_a_server_fails_once() {

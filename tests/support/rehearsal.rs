@@ -3,11 +3,14 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::slice;
 use std::thread;
 use std::time::Duration;
 
 use portlease::{Error, Group, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
+use socket2::{Domain, Socket, Type};
 
 use super::actor::{Place, Talk, belongings, check_belongings, serves, shell};
 
@@ -30,6 +33,7 @@ pub(super) fn rehearse(what: &str, place: Place<'_>) {
         "lease" => scene.lease_and_list(),
         "some" => scene.some_and_a_block(),
         "exact" => scene.exact_that_another_has(),
+        "over-time-wait" => scene.exact_over_time_wait(),
         "server" => scene.start_and_stop(),
         "restart" => scene.restart_one_that_inherits(),
         "reported" => scene.start_one_that_reports(),
@@ -124,6 +128,17 @@ impl Scene<'_> {
         lease.release().map_err(|error| ("release", error))
     }
 
+    fn exact_over_time_wait(&mut self) -> Result<(), Failed> {
+        let port = *self.place.ports.start();
+        mark(END);
+        leave_in_time_wait(port);
+        mark(BEGIN);
+        let request = self.request(&self.open()?).exact(port);
+        let lease = request.lease().map_err(|error| ("exact", error))?;
+        self.show_leases(slice::from_ref(&lease));
+        lease.release().map_err(|error| ("release", error))
+    }
+
     fn start_and_stop(&mut self) -> Result<(), Failed> {
         let builder = Server::with(|ports| {
             ports.write_file("in/a/directory", "of its own");
@@ -165,4 +180,16 @@ impl Scene<'_> {
 
 fn start(builder: ServerBuilder) -> Result<Server, Failed> {
     builder.start_timeout(PATIENCE).start().map_err(|error| ("start", error))
+}
+
+/// Leaves a connection to it in TIME_WAIT: its own end is the first to be closed.
+fn leave_in_time_wait(port: u16) {
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(addr).unwrap();
+    let mut client = TcpStream::connect(addr).unwrap();
+    drop(listener.accept().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop((client, listener));
+    let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    stranger.bind(&addr.into()).expect_err("there is no TIME_WAIT");
 }
