@@ -28,7 +28,7 @@ pub const OURS: &str = "portlease";
 /// What the kernel does without anybody's help, and the least that a port can cost.
 pub const FLOOR: &str = "bind(0)";
 
-const PEERS: [Peer; 7] = [
+const PEERS: [Peer; 8] = [
     Peer { name: OURS, pick: portlease },
     Peer { name: FLOOR, pick: floor },
     Peer { name: "portpicker", pick: || portpicker::pick_unused_port().map(Picked::bare) },
@@ -38,6 +38,10 @@ const PEERS: [Peer; 7] = [
     Peer {
         name: "openport",
         pick: || openport::pick_unused_port(15_000..16_000).map(Picked::bare),
+    },
+    Peer {
+        name: "openport random",
+        pick: || openport::pick_random_unused_port().map(Picked::bare),
     },
     Peer { name: "reserve-port", pick: reserve_port },
 ];
