@@ -1,7 +1,7 @@
 //! How often a server cannot have the port that was picked for it, or a test talks to somebody else's.
 //!
 //! So many processes at once do what a test does: pick a port, start a server that needs 20 to 50 ms until it
-//! binds, ask it who it is, stop it. All of them pick by the same crate, as on a machine where everybody uses
+//! binds, ask every 5 ms whether it is there and who it is, stop it. All of them pick by the same crate, as on a machine where everybody uses
 //! it; the crates take turns, each with the same settings. In none of ours may anything go wrong, in
 //! whatever setting: then the exit status is 1.
 //!
@@ -96,7 +96,7 @@ fn measure(args: &Args) -> ExitCode {
         report.table(table);
     }
     report.end(args);
-    if ours.failed() == 0 && ours.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ours.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 const COLUMNS: [&str; 7] =

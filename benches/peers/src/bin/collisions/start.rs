@@ -1,7 +1,11 @@
-//! One start, as a test does it: pick, wait for the server to come up, ask it, stop it.
+//! One start, as a test does it: pick, ask until the server has come up, stop it.
 //!
-//! Server and client are one thread: a connection is complete once it is in the server's queue, so the
-//! client connects first and the server accepts afterwards.
+//! Server and client are one thread: until the server binds, it has nothing to do, and the client asks; then a
+//! connection is complete once it is in the server's queue, so the client connects first and the server accepts
+//! afterwards.
+//!
+//! Whoever answers is taken for the test's server, as by all who wait for a port by connecting to it. So the first
+//! answer counts, though the server may have its port later.
 //!
 //! A server that closes first, as HTTP/1.0 does, leaves its port in TIME_WAIT for a minute. At hundreds of starts
 //! in a second nearly all ports are in it soon, and `bind(0)`, which avoids them, finds the same few for
@@ -24,12 +28,22 @@ use crate::count::Count;
 /// How long a client waits for an answer. Long, since on a busy machine nobody may come to run for a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it lets pass between two attempts.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Whom the client heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Own,
     Stranger,
     Nobody,
+}
+
+impl Answer {
+    /// The first one counts: who was answered asks no more.
+    fn or_else(self, late: impl FnOnce() -> Answer) -> Answer {
+        if self == Answer::Nobody { late() } else { self }
+    }
 }
 
 /// What became of a start.
@@ -70,16 +84,32 @@ impl Starts {
     fn one(&self, own_name: &str) -> Outcome {
         let Some(picked) = self.peer.pick() else { return Outcome::NoPort };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, picked.port));
-        thread::sleep(Duration::from_millis(20 + chance(31)));
+        let up_at = Instant::now() + Duration::from_millis(20 + chance(31));
+        let early = self.poll(address, own_name, up_at);
         // std sets SO_REUSEADDR, as servers do.
         match TcpListener::bind(address) {
-            Ok(listener) => Outcome::Bound(self.serve(&listener, own_name)),
+            Ok(listener) => {
+                let late = self.serve(&listener, own_name);
+                Outcome::Bound(early.or_else(|| late))
+            }
             // The test does not know, and waits for its server to answer; whoever does.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Outcome::NotBound(self.ask(address, own_name, || {}))
+                let deadline = Instant::now() + PATIENCE;
+                Outcome::NotBound(early.or_else(|| self.ask(address, own_name, deadline, || {})))
             }
             Err(error) => panic!("bind {address}: {error}"),
         }
+    }
+
+    /// What the client does until the server is up.
+    fn poll(&self, address: SocketAddr, own_name: &str, up_at: Instant) -> Answer {
+        let left = || up_at.saturating_duration_since(Instant::now());
+        let mut answer = Answer::Nobody;
+        while !left().is_zero() {
+            thread::sleep(PAUSE.min(left()));
+            answer = answer.or_else(|| self.ask(address, own_name, up_at, || {}));
+        }
+        answer
     }
 
     /// The server is asked, and lives on for a while, in which it answers others.
@@ -95,7 +125,7 @@ impl Starts {
             }
         };
         let address = listener.local_addr().expect("an address");
-        let answer = self.ask(address, own_name, answer_all);
+        let answer = self.ask(address, own_name, Instant::now() + PATIENCE, answer_all);
         for _ in 0..self.alive {
             thread::sleep(Duration::from_millis(1));
             answer_all();
@@ -104,11 +134,23 @@ impl Starts {
     }
 
     /// The client connects, and hears who is there; meanwhile does `work`.
-    fn ask(&self, address: SocketAddr, own_name: &str, work: impl Fn()) -> Answer {
-        let deadline = Instant::now() + PATIENCE;
-        let Ok(mut client) = TcpStream::connect_timeout(&address, PATIENCE) else {
+    fn ask(
+        &self,
+        address: SocketAddr,
+        own_name: &str,
+        deadline: Instant,
+        work: impl Fn(),
+    ) -> Answer {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Answer::Nobody;
+        }
+        let Ok(mut client) = TcpStream::connect_timeout(&address, left) else {
             return Answer::Nobody;
         };
+        if !self.time_wait {
+            let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+        }
         if client.local_addr().is_ok_and(|own| own == address) {
             return Answer::Nobody; // connected to itself, which TCP allows
         }
@@ -124,9 +166,6 @@ impl Starts {
                 Err(_) if Instant::now() > deadline => break,
                 Err(_) => thread::sleep(Duration::from_micros(50)),
             }
-        }
-        if !self.time_wait {
-            let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
         }
         match &heard[..] {
             [] => Answer::Nobody,
