@@ -47,6 +47,11 @@ impl Table {
 }
 
 impl Cell {
+    /// A figure with so many decimals; empty, if it is none.
+    pub fn figure(value: f64, decimals: usize) -> Cell {
+        if value.is_nan() { Cell::Empty } else { Cell::Figure(value, decimals) }
+    }
+
     fn to_json(&self) -> Value {
         match self {
             Cell::Text(text) => json!(text),

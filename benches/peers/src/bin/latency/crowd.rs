@@ -13,7 +13,7 @@ use portlease_peers::table::{Cell, Table};
 
 use crate::occupancy::Registry;
 use crate::turns::{line_of, numbers};
-use crate::{Costs, figure, floor, ratio};
+use crate::{Costs, floor};
 
 const AT_MOST: Duration = Duration::from_secs(600);
 
@@ -66,14 +66,15 @@ pub(crate) fn tables(
     let costs: Vec<Costs> = crowds.iter().map(of_crowd).collect();
     for (index, peer) in peers.iter().enumerate() {
         let row = |figures: Vec<f64>| {
-            [peer.name.into()].into_iter().chain(figures.into_iter().map(figure))
+            let cells = figures.into_iter().map(|figure| Cell::figure(figure, 1));
+            [peer.name.into()].into_iter().chain(cells)
         };
         medians.row(row(costs.iter().map(|costs| costs[index].1.p50).collect()));
         tails.row(row(costs.iter().map(|costs| costs[index].1.p99).collect()));
     }
     let ratio = |costs: &Costs| {
         let ours = costs.iter().find(|(peer, _)| peer.is_ours());
-        ratio(ours.map_or(f64::NAN, |(_, cost)| cost.p50), floor(costs))
+        Cell::figure(ours.map_or(f64::NAN, |(_, cost)| cost.p50) / floor(costs), 2)
     };
     let label: Cell = "portlease's of the floor's".into();
     medians.row([label].into_iter().chain(costs.iter().map(ratio)));

@@ -45,7 +45,7 @@ fn main() {
         ["turns", rounds, names @ ..] => turns::take(rounds, names),
         ["crowd", name, threads, count] => crowd::member(name, threads, count),
         ["first", name] => operations::first(name),
-        ["operations"] => operations::measure(),
+        ["operations", rounds] => operations::measure(rounds),
         other => give_up(format_args!("no such role: {other:?}")),
     }
 }
@@ -76,11 +76,11 @@ fn measure(args: &Args) {
     let cost = turns::measure(&registry, rounds.min(50), &peers);
     report.table(turns::table("Take and release, every port used within the last 10 s", &cost));
 
-    report.table(operations::first_table(&registry, &peers, rounds.min(50)));
+    report.table(operations::first_table(&registry, &peers, rounds.min(100)));
     for &share in &shares {
         registry.forget_usage();
         let occupancy = Occupancy::of(share, alone, &registry);
-        report.table(operations::table(&registry, share));
+        report.table(operations::table(&registry, share, rounds.min(100)));
         drop(occupancy);
     }
     let crowds = args.list("--crowds", &[1, 2, 4, 8, 16, 32, 64]);
@@ -118,17 +118,6 @@ fn draw(shares: &[usize], peers: &[Peer], costs: &[Costs], path: &Path) {
     picture.draw(path).unwrap_or_else(|error| give_up(format_args!("{}: {error}", path.display())));
 }
 
-/// `12.3`, in a cell.
-fn figure(value: f64) -> Cell {
-    if value.is_nan() { Cell::Empty } else { Cell::Figure(value, 1) }
-}
-
-/// `2.34`, in a cell.
-fn ratio(value: f64, floor: f64) -> Cell {
-    let ratio = value / floor;
-    if ratio.is_nan() { Cell::Empty } else { Cell::Figure(ratio, 2) }
-}
-
 /// Of the floor, among `costs`.
 fn floor(costs: &Costs) -> f64 {
     let floor = costs.iter().find(|(peer, _)| peer.name == FLOOR);
@@ -136,11 +125,13 @@ fn floor(costs: &Costs) -> f64 {
 }
 
 /// A row of percentiles, and what its median is of the floor's.
-fn percentile_row(name: &str, cost: Percentiles, floor: f64) -> [Cell; 5] {
-    [name.into(), figure(cost.p50), figure(cost.p90), figure(cost.p99), ratio(cost.p50, floor)]
+fn percentile_row(name: &str, cost: Percentiles, floor: f64) -> [Cell; 6] {
+    let [p50, p90, p99] = [cost.p50, cost.p90, cost.p99].map(|figure| Cell::figure(figure, 1));
+    let ratio = Cell::figure(cost.p50 / floor, 2);
+    [name.into(), Cell::Count(cost.count as u64), p50, p90, p99, ratio]
 }
 
 /// A table of such rows.
 fn percentile_table(title: impl Into<String>) -> Table {
-    Table::new(title, &["us", "p50", "p90", "p99", "p50 of the floor's"])
+    Table::new(title, &["us", "n", "p50", "p90", "p99", "p50 of the floor's"])
 }

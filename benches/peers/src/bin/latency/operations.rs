@@ -14,7 +14,6 @@ use crate::occupancy::Registry;
 use crate::turns::{line_of, numbers};
 use crate::{Costs, floor, percentile_row, percentile_table};
 
-const ROUNDS: usize = 30;
 const AT_MOST: Duration = Duration::from_secs(600);
 
 /// The role of a process that takes its first port, and says how long that took.
@@ -45,11 +44,11 @@ pub(crate) fn first_table(registry: &Registry, peers: &[Peer], rounds: usize) ->
 }
 
 /// Prints a line of microseconds for each of `NAMES`, and one for the floor of each.
-pub(crate) fn measure() {
+pub(crate) fn measure(rounds: &str) {
     crew::wait_for_go();
     let ports = Ports::global().expect("a registry");
     let mut times = vec![Vec::new(); NAMES.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds.parse().expect("a number") {
         let done = [
             timed(|| bind(1)),
             timed(|| Lease::builder().lease()),
@@ -81,8 +80,8 @@ const NAMES: [&str; 10] = [
 ];
 
 /// With so many percent held.
-pub(crate) fn table(registry: &Registry, share: usize) -> Table {
-    let output = output(registry, &["operations"]);
+pub(crate) fn table(registry: &Registry, share: usize, rounds: usize) -> Table {
+    let output = output(registry, &["operations", &rounds.to_string()]);
     let costs: Vec<_> = output.lines().map(|line| Percentiles::of(numbers(line))).collect();
     let mut table = percentile_table(format!("Operations, {share} % of the ports held"));
     let mut floor = f64::NAN;
