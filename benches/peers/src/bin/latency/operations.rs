@@ -1,4 +1,4 @@
-//! What else is asked of a registry than one port after the other.
+//! What else is asked of a registry than one port after the other. What is taken is let go outside of the time.
 
 use std::hint::black_box;
 use std::net::TcpListener;
@@ -67,14 +67,14 @@ pub(crate) fn measure(rounds: &str) {
 }
 
 const NAMES: [&str; 10] = [
-    "floor: 1 by bind(0)",
-    "1 port",
-    "floor: 10 by bind(0), kept",
-    "10 ports at once",
-    "floor: 50 by bind(0), kept",
-    "50 ports at once",
-    "3 consecutive ports",
-    "10 consecutive ports",
+    "floor: take 1 by bind(0)",
+    "take 1 port",
+    "floor: take 10 by bind(0)",
+    "take 10 ports at once",
+    "floor: take 50 by bind(0)",
+    "take 50 ports at once",
+    "take 3 consecutive ports",
+    "take 10 consecutive ports",
     "list of all leases",
     "finding that a range of 100 is exhausted",
 ];
