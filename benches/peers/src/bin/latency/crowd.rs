@@ -1,18 +1,17 @@
 //! Many processes, or threads, that take and release at the same time.
 
 use std::fmt;
-use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portlease_peers::crew::{self, Crew};
 use portlease_peers::peers::Peer;
-use portlease_peers::percentiles::{Percentiles, micros};
+use portlease_peers::percentiles::Percentiles;
 use portlease_peers::table::{Cell, Table};
 
 use crate::occupancy::Registry;
-use crate::turns::{line_of, numbers};
+use crate::turns::{line_of, numbers, take_and_release};
 use crate::{Costs, floor};
 
 const AT_MOST: Duration = Duration::from_secs(600);
@@ -36,12 +35,7 @@ pub(crate) fn member(name: &str, threads: &str, count: &str) {
     crew::wait_for_go();
     let take = || {
         ready.wait();
-        let one = |_| {
-            let start = Instant::now();
-            drop(black_box(peer.pick()));
-            micros(start.elapsed())
-        };
-        (0..count).map(one).collect::<Vec<_>>()
+        (0..count).map(|_| take_and_release(peer)).collect::<Vec<_>>()
     };
     let times = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
