@@ -2,8 +2,12 @@
 //! documentation begins.
 
 use std::any::Any;
+use std::env;
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::LazyLock;
+
+use portlease::{Lease, Registry};
 
 use crate::args::{Args, give_up};
 
@@ -46,8 +50,27 @@ const PEERS: [Peer; 8] = [
     Peer { name: "reserve-port", pick: reserve_port },
 ];
 
+/// Ours, once more, for who measures what a second CI job pays: what is held is on record in another registry,
+/// and has to be found out of the kernel, as by the others.
+pub const SECOND_JOB: Peer = Peer { name: "portlease, held by another registry", pick: second_job };
+
+/// Names the registry of that second job.
+pub const SECOND_DIR: &str = "PORTLEASE_PEERS_SECOND_DIR";
+
 fn portlease() -> Option<Picked> {
-    match portlease::lease() {
+    leased(portlease::lease())
+}
+
+fn second_job() -> Option<Picked> {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+        let dir = env::var_os(SECOND_DIR).expect("a directory");
+        Registry::open(dir).expect("a registry")
+    });
+    leased(Lease::builder().registry(&REGISTRY).lease())
+}
+
+fn leased(lease: portlease::Result<Lease>) -> Option<Picked> {
+    match lease {
         Ok(lease) => Some(Picked { port: lease.port(), _guard: Some(Box::new(lease)) }),
         Err(error) => {
             eprintln!("portlease: {error:?}"); // none is expected, so each is to be read
@@ -80,7 +103,7 @@ impl Peer {
 
     /// The one of this name.
     pub fn named(name: &str) -> Peer {
-        let found = PEERS.into_iter().find(|peer| peer.name == name);
+        let found = PEERS.into_iter().chain([SECOND_JOB]).find(|peer| peer.name == name);
         found.unwrap_or_else(|| {
             let names = PEERS.map(|peer| peer.name).join(", ");
             give_up(format_args!("{name:?} is none of: {names}"))

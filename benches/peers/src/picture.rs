@@ -24,7 +24,7 @@ pub struct Picture<'a> {
 const SIZE: (u32, u32) = (860, 480);
 
 /// Ours in the first, and thicker.
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(200, 30, 30),
     RGBColor(40, 40, 40),
     RGBColor(30, 100, 200),
@@ -33,6 +33,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(210, 130, 20),
     RGBColor(100, 160, 190),
     RGBColor(160, 110, 60),
+    RGBColor(230, 130, 150),
 ];
 
 impl Picture<'_> {

@@ -16,7 +16,7 @@ mod turns;
 use std::path::Path;
 
 use portlease_peers::args::{Args, give_up};
-use portlease_peers::peers::{FLOOR, Peer};
+use portlease_peers::peers::{FLOOR, Peer, SECOND_JOB};
 use portlease_peers::percentiles::Percentiles;
 use portlease_peers::picture::Picture;
 use portlease_peers::report::Report;
@@ -58,6 +58,8 @@ fn measure(args: &Args) {
     if !peers.iter().any(|peer| peer.name == FLOOR) {
         peers.push(Peer::named(FLOOR));
     }
+    let second_job = peers.iter().any(|peer| peer.is_ours()).then_some(SECOND_JOB);
+    let in_turns: Vec<Peer> = peers.iter().copied().chain(second_job).collect();
     let rounds = args.value("--rounds", 200);
     let registry = Registry::create();
     registry.use_all_ports();
@@ -68,7 +70,7 @@ fn measure(args: &Args) {
         registry.forget_usage();
         let _occupancy = Occupancy::of(share, alone, &registry);
         let title = format!("Take and release, {share} % of the ports held");
-        let cost = turns::measure(&registry, rounds, &peers);
+        let cost = turns::measure(&registry, rounds, &in_turns);
         report.table(turns::table(&title, &cost));
         costs.push(cost);
     }
@@ -91,7 +93,7 @@ fn measure(args: &Args) {
         }
     }
     if let Some(path) = args.text("--svg") {
-        draw(&shares, &peers, &costs, Path::new(path));
+        draw(&shares, &in_turns, &costs, Path::new(path));
     }
     report.end(args);
 }

@@ -3,6 +3,9 @@
 //! Each contestant has its own ports: portpicker and openport 15000 to 24999, reserve-port 8000 to 15998, the
 //! kernel and all who ask it its ephemeral ports, we a range that is free of these. The same share of each is
 //! held: ours by leases of other processes, the others by sockets that listen.
+//!
+//! Leases of one registry pass over each other's ports without a look at the kernel. What a second CI job pays, whose
+//! registry knows nothing of these leases, is measured beside it.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use portlease::Lease;
 use portlease_peers::crew::{self, Crew};
+use portlease_peers::peers::SECOND_DIR;
 use tempfile::TempDir;
 
 /// Ours, below the kernel's and above the peers'.
@@ -21,7 +25,7 @@ pub(crate) const OURS: RangeInclusive<u16> = 25_000..=32_767;
 /// From the lowest that a peer scans to the highest.
 const SCANNED: RangeInclusive<u16> = 8_000..=24_999;
 
-/// A registry that goes with its directory.
+/// A registry that goes with its directory, and that of a second job, in which nothing is held.
 #[derive(Debug)]
 pub(crate) struct Registry {
     dir: TempDir,
@@ -36,25 +40,36 @@ impl Registry {
         self.dir.path().join("registry")
     }
 
+    fn second(&self) -> PathBuf {
+        self.dir.path().join("second")
+    }
+
     /// Lets `command` lease from it.
     pub(crate) fn adopt<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let range = format!("{}-{}", OURS.start(), OURS.end());
-        command.env("PORTLEASE_DIR", self.path()).env("PORTLEASE_RANGE", range)
+        command.env("PORTLEASE_DIR", self.path()).env(SECOND_DIR, self.second());
+        command.env("PORTLEASE_RANGE", range)
     }
 
-    /// Leases each port once: its slot exists from then on, and it has been used lately.
+    /// Leases each port once: its slot exists from then on, and it has been used lately. First in the second
+    /// registry, since the two would be in each other's way.
     pub(crate) fn use_all_ports(&self) {
-        let mut crew = Crew::default();
-        crew.add(self.adopt(&mut crew::role(&["use-all"]))).expect("a process");
-        crew.go();
-        crew.results(Duration::from_secs(120));
+        for dir in [self.second(), self.path()] {
+            let mut crew = Crew::default();
+            let mut command = crew::role(&["use-all"]);
+            crew.add(self.adopt(&mut command).env("PORTLEASE_DIR", dir)).expect("a process");
+            crew.go();
+            crew.results(Duration::from_secs(120));
+        }
     }
 
     /// Makes all ports look as if they had never been used.
     pub(crate) fn forget_usage(&self) {
-        for space in fs::read_dir(self.path()).expect("a registry") {
-            let table = space.expect("an entry").path().join("table");
-            fs::write(table, "").expect("a table that can be emptied");
+        for dir in [self.path(), self.second()] {
+            for space in fs::read_dir(dir).expect("a registry") {
+                let table = space.expect("an entry").path().join("table");
+                fs::write(table, "").expect("a table that can be emptied");
+            }
         }
     }
 }
