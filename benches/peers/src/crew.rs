@@ -55,6 +55,18 @@ pub fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("portlease-peers-").tempdir().expect("a directory")
 }
 
+/// All that one process alone prints.
+///
+/// # Panics
+///
+/// As [`Crew::results`].
+pub fn output(command: &mut Command, at_most: Duration) -> String {
+    let mut crew = Crew::default();
+    crew.add(command).expect("a process");
+    crew.go();
+    crew.results(at_most).concat()
+}
+
 impl Crew {
     /// One more. It waits for "go".
     pub fn add(&mut self, command: &mut Command) -> io::Result<()> {

@@ -6,9 +6,11 @@
 //!
 //! - `turns`: take and release, by each contestant in turn; `crowd`: by many processes or threads at once.
 //! - `occupancy`: who occupies a share of all ports that contestants pick from.
-//! - `operations`: the first lease of a process, many at once, blocks, the list, exhaustion.
+//! - `first`: the first port of a process.
+//! - `operations`: many ports at once, blocks, the list, exhaustion.
 
 mod crowd;
+mod first;
 mod occupancy;
 mod operations;
 mod turns;
@@ -41,10 +43,10 @@ fn main() {
     match &role.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => measure(&Args::parse(USAGE)),
         ["hold", what, share, first, step] => occupancy::hold(what, share, first, step),
-        ["use-all"] => occupancy::use_all(),
+        ["use-all", first, last] => occupancy::use_all(first, last),
         ["turns", rounds, names @ ..] => turns::take(rounds, names),
         ["crowd", name, threads, count] => crowd::member(name, threads, count),
-        ["first", name] => operations::first(name),
+        ["first", name] => first::take(name),
         ["operations", rounds] => operations::measure(rounds),
         other => give_up(format_args!("no such role: {other:?}")),
     }
@@ -78,7 +80,10 @@ fn measure(args: &Args) {
     let cost = turns::measure(&registry, rounds.min(50), &peers);
     report.table(turns::table("Take and release, every port used within the last 10 s", &cost));
 
-    report.table(operations::first_table(&registry, &peers, rounds.min(100)));
+    if let Some(note) = first::note() {
+        report.note(note);
+    }
+    report.table(first::table(&registry, &peers, rounds.min(100)));
     for &share in &shares {
         registry.forget_usage();
         let occupancy = Occupancy::of(share, alone, &registry);

@@ -55,11 +55,10 @@ impl Registry {
     /// registry, since the two would be in each other's way.
     pub(crate) fn use_all_ports(&self) {
         for dir in [self.second(), self.path()] {
-            let mut crew = Crew::default();
-            let mut command = crew::role(&["use-all"]);
-            crew.add(self.adopt(&mut command).env("PORTLEASE_DIR", dir)).expect("a process");
-            crew.go();
-            crew.results(Duration::from_secs(120));
+            let [first, last] = [OURS.start(), OURS.end()].map(ToString::to_string);
+            let mut command = crew::role(&["use-all", &first, &last]);
+            let at_most = Duration::from_secs(120);
+            crew::output(self.adopt(&mut command).env("PORTLEASE_DIR", dir), at_most);
         }
     }
 
@@ -75,9 +74,10 @@ impl Registry {
 }
 
 /// The role of the process that leases each port once.
-pub(crate) fn use_all() {
+pub(crate) fn use_all(first: &str, last: &str) {
+    let [first, last] = [first, last].map(|port| port.parse().expect("a port"));
     crew::wait_for_go();
-    for port in OURS {
+    for port in first..=last {
         drop(Lease::builder().exact(port).lease());
     }
 }

@@ -5,45 +5,17 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use portlease::{Lease, Registry as Ports};
-use portlease_peers::crew::{self, Crew};
-use portlease_peers::peers::Peer;
+use portlease_peers::crew;
 use portlease_peers::percentiles::{Percentiles, micros};
 use portlease_peers::table::Table;
 
 use crate::occupancy::Registry;
 use crate::turns::{line_of, numbers};
-use crate::{Costs, floor, percentile_row, percentile_table};
+use crate::{percentile_row, percentile_table};
 
 const AT_MOST: Duration = Duration::from_secs(600);
 
-/// The role of a process that takes its first port, and says how long that took.
-pub(crate) fn first(name: &str) {
-    let peer = Peer::named(name);
-    crew::wait_for_go();
-    let start = Instant::now();
-    let picked = black_box(peer.pick());
-    let time = start.elapsed();
-    drop(picked);
-    println!("{}", micros(time));
-}
-
-/// The first port of a fresh process, by each contestant in turn.
-pub(crate) fn first_table(registry: &Registry, peers: &[Peer], rounds: usize) -> Table {
-    let mut times = vec![Vec::new(); peers.len()];
-    for _ in 0..rounds {
-        for (peer, times) in peers.iter().zip(&mut times) {
-            times.extend(numbers(&output(registry, &["first", peer.name])));
-        }
-    }
-    let costs: Costs = peers.iter().copied().zip(times.into_iter().map(Percentiles::of)).collect();
-    let mut table = percentile_table("The first port of a fresh process");
-    for &(peer, cost) in &costs {
-        table.row(percentile_row(peer.name, cost, floor(&costs)));
-    }
-    table
-}
-
-/// Prints a line of microseconds for each of `NAMES`, and one for the floor of each.
+/// The role of a process that prints a line of microseconds for each of `NAMES`, and one for the floor of each.
 pub(crate) fn measure(rounds: &str) {
     crew::wait_for_go();
     let ports = Ports::global().expect("a registry");
@@ -81,7 +53,8 @@ const NAMES: [&str; 10] = [
 
 /// With so many percent held.
 pub(crate) fn table(registry: &Registry, share: usize, rounds: usize) -> Table {
-    let output = output(registry, &["operations", &rounds.to_string()]);
+    let mut command = crew::role(&["operations", &rounds.to_string()]);
+    let output = crew::output(registry.adopt(&mut command), AT_MOST);
     let costs: Vec<_> = output.lines().map(|line| Percentiles::of(numbers(line))).collect();
     let mut table = percentile_table(format!("Operations, {share} % of the ports held"));
     let mut floor = f64::NAN;
@@ -117,11 +90,4 @@ fn exhausted() -> f64 {
     let time = micros(start.elapsed());
     assert!(refused.is_err(), "a lease of what is held");
     time
-}
-
-fn output(registry: &Registry, arguments: &[&str]) -> String {
-    let mut crew = Crew::default();
-    crew.add(registry.adopt(&mut crew::role(arguments))).expect("a process");
-    crew.go();
-    crew.results(AT_MOST).concat()
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use portlease_peers::crew::{self, Crew};
+use portlease_peers::crew;
 use portlease_peers::peers::Peer;
 use portlease_peers::percentiles::{Percentiles, micros};
 use portlease_peers::table::Table;
@@ -45,10 +45,7 @@ pub(crate) fn measure(registry: &Registry, rounds: usize, peers: &[Peer]) -> Cos
     let rounds = rounds.to_string();
     let names = peers.iter().map(|peer| peer.name);
     let arguments: Vec<&str> = ["turns", &rounds].into_iter().chain(names).collect();
-    let mut crew = Crew::default();
-    crew.add(registry.adopt(&mut crew::role(&arguments))).expect("a process");
-    crew.go();
-    let output = crew.results(AT_MOST).concat();
+    let output = crew::output(registry.adopt(&mut crew::role(&arguments)), AT_MOST);
     let times = output.lines().map(|line| Percentiles::of(numbers(line)));
     peers.iter().copied().zip(times).collect()
 }
