@@ -3,6 +3,7 @@
 //!
 //! - Who is measured: [`peers`].
 //! - Where: [`alone`], in a network namespace of its own; [`crew`], the processes that do it.
+//! - What beside the clock: [`cpu`].
 //! - What comes out: [`percentiles`], [`table`], [`picture`], [`report`], on which [`machine`].
 //! - What is asked for: [`args`].
 //!
@@ -10,6 +11,7 @@
 
 pub mod alone;
 pub mod args;
+pub mod cpu;
 pub mod crew;
 pub mod machine;
 pub mod peers;

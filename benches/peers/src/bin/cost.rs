@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use portlease_peers::args::{Args, give_up};
-use portlease_peers::crew;
 use portlease_peers::percentiles::Percentiles;
 use portlease_peers::report::Report;
 use portlease_peers::table::{Cell, Table};
+use portlease_peers::{cpu, crew};
 
 const USAGE: &str = "\
 What a dependency costs: crates, and seconds of a clean build. Needs the crates.io registry.
@@ -97,10 +97,10 @@ impl Dependent {
 
     fn build(&mut self) {
         let target = self.dir.join("target");
-        let (start, before) = (Instant::now(), children_cpu());
+        let (start, before) = (Instant::now(), cpu::used());
         cargo(&self.dir, &["build", "--quiet", "--offline"]);
         self.times[0].push(start.elapsed().as_secs_f64());
-        self.times[1].push(children_cpu() - before);
+        self.times[1].push((cpu::used() - before).as_secs_f64()); // nearly nothing of it is our own
         fs::remove_dir_all(target).expect("a directory that can be removed");
     }
 }
@@ -126,14 +126,4 @@ fn cargo(dir: &Path, arguments: &[&str]) -> String {
         give_up(format_args!("cargo {arguments:?}: {}", output.status));
     }
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The seconds that the processors spent on ended children of this process, and on theirs.
-fn children_cpu() -> f64 {
-    const TICKS: f64 = 100.0; // a second, as everywhere on Linux
-    let stat = fs::read_to_string("/proc/self/stat").expect("stat");
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // cutime and cstime, the 16th and 17th of all fields; see proc_pid_stat(5).
-    fields.skip(13).take(2).map(|field| field.parse::<f64>().expect("a number")).sum::<f64>()
-        / TICKS
 }

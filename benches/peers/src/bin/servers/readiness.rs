@@ -1,6 +1,5 @@
 //! From the server's "I listen" to the test's "it is ready"; and what the wait costs.
 
-use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Lease, Server, ServerBuilder};
-use portlease_peers::crew;
 use portlease_peers::table::Table;
+use portlease_peers::{cpu, crew};
 
 use crate::child::{Bare, NOTHING, URL, VARIABLE, late, since_it_listens};
 use crate::{table_of, turns};
@@ -41,15 +40,22 @@ pub(crate) fn table(rounds: usize) -> Table {
     table_of(format!("Noticed after it listens, of a server that takes {DELAY} ms"), times)
 }
 
-/// The CPU time of the thread that waits, for a server that takes a second.
+/// The CPU time of this process and its children, of which the server is one in each row: what it spends itself is
+/// in the first, where nobody asks whether it is ready.
 pub(crate) fn cpu_table(rounds: usize) -> Table {
     const SECOND: u64 = 1000;
     let dir = crew::scratch();
     let file = dir.path().join("listens-at");
-    let cpu = |wait: &dyn Fn()| {
-        let before = cpu_time();
-        wait();
-        cpu_time() - before
+    let cpu = |start_and_stop: &dyn Fn()| {
+        let before = cpu::used();
+        start_and_stop();
+        cpu::used() - before
+    };
+    let asleep = || {
+        cpu(&|| {
+            let _server = Bare::spawn(&mut late(SECOND, NOTHING, &file));
+            thread::sleep(Duration::from_millis(SECOND + 100));
+        })
     };
     let polled = |pause| cpu(&|| drop(wait_by_polling(late(SECOND, NOTHING, &file), pause)));
     let ours = || {
@@ -59,6 +65,7 @@ pub(crate) fn cpu_table(rounds: usize) -> Table {
     let times = turns(
         rounds,
         &[
+            ("spawned, and slept until it listens", &asleep),
             ("connect every 100 ms", &|| polled(Duration::from_millis(100))),
             ("connect every 1 ms", &|| polled(Duration::from_millis(1))),
             ("`portlease::Server`", &ours),
@@ -96,11 +103,4 @@ fn patient(file: &Path) -> Duration {
     let _server = Bare::spawn(command.env("PORT", lease.to_string()));
     patience.wait(Duration::from_secs(60)).expect("a notice");
     since_it_listens(file)
-}
-
-/// That this thread has used.
-fn cpu_time() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
-    let nanos = text.split(' ').next().expect("a field").parse().expect("a number");
-    Duration::from_nanos(nanos)
 }
