@@ -57,16 +57,16 @@ struct Times {
     values: Vec<f64>,
 }
 
-/// Turns of contestants, each of which says how long it took.
-type Contestant<'a> = (&'a str, &'a dyn Fn() -> std::time::Duration);
+/// Who is told which turn it is, and says how long it took.
+type Contestant<'a> = (&'a str, &'a dyn Fn(usize) -> std::time::Duration);
 
 /// Lets each have its turn in each round.
 fn turns(rounds: usize, contestants: &[Contestant<'_>]) -> Vec<Times> {
     let times = |&(name, _): &Contestant<'_>| Times { name: name.to_owned(), values: Vec::new() };
     let mut all: Vec<Times> = contestants.iter().map(times).collect();
-    for _ in 0..rounds {
+    for turn in 0..rounds {
         for ((_, measure), times) in contestants.iter().zip(&mut all) {
-            times.values.push(millis(measure()));
+            times.values.push(millis(measure(turn)));
         }
     }
     all

@@ -13,31 +13,36 @@ use portlease_peers::{cpu, crew};
 use crate::child::{Bare, NOTHING, URL, VARIABLE, late, since_it_listens};
 use crate::{table_of, turns};
 
-/// What the server takes until it listens, in milliseconds.
-const DELAY: u64 = 50;
+/// What the server takes until it listens, in milliseconds: in each turn another, 50 to 149, spread evenly however
+/// many turns there are. With one and the same, a loop would be as late each time as its pauses happen to fit to it.
+fn delay(turn: usize) -> u64 {
+    50 + turn as u64 * 618 / 10 % 100 // the golden ratio
+}
 
 /// How late each notices. The loops connect, as most do by hand; test-patience is told by the server, which
 /// has to be written for it.
 pub(crate) fn table(rounds: usize) -> Table {
     let dir = crew::scratch();
     let file = dir.path().join("listens-at");
-    let server = |says| Server::builder(late(DELAY, says, &file));
-    let told = |says| ours(server(says).env_port("PORT"), &file);
-    let reports = |says| ours(server(says).report_port(), &file);
+    let server = |turn, says| Server::builder(late(delay(turn), says, &file));
+    let told = |turn, says| ours(server(turn, says).env_port("PORT"), &file);
+    let reports = |turn, says| ours(server(turn, says).report_port(), &file);
+    let observed = |turn| ours(server(turn, NOTHING).observe_port(), &file);
+    let polled = |turn, pause| polled(turn, Duration::from_millis(pause), &file);
     let times = turns(
         rounds,
         &[
-            ("connect every 100 ms", &|| polled(Duration::from_millis(100), &file)),
-            ("connect every 1 ms", &|| polled(Duration::from_millis(1), &file)),
-            ("test-patience", &|| patient(&file)),
-            ("`portlease::Server`, told its port", &|| told(VARIABLE)),
-            ("`portlease::Server`, told its port, prints nothing", &|| told(NOTHING)),
-            ("`portlease::Server`, reports `PORT=` and its port", &|| reports(VARIABLE)),
-            ("`portlease::Server`, reports a URL", &|| reports(URL)),
-            ("`portlease::Server`, is observed", &|| ours(server(NOTHING).observe_port(), &file)),
+            ("connect every 100 ms", &|turn| polled(turn, 100)),
+            ("connect every 1 ms", &|turn| polled(turn, 1)),
+            ("test-patience", &|turn| patient(turn, &file)),
+            ("`portlease::Server`, told its port", &|turn| told(turn, VARIABLE)),
+            ("`portlease::Server`, told its port, prints nothing", &|turn| told(turn, NOTHING)),
+            ("`portlease::Server`, reports `PORT=` and its port", &|turn| reports(turn, VARIABLE)),
+            ("`portlease::Server`, reports a URL", &|turn| reports(turn, URL)),
+            ("`portlease::Server`, is observed", &observed),
         ],
     );
-    table_of(format!("Noticed after it listens, of a server that takes {DELAY} ms"), times)
+    table_of("Noticed after it listens, of a server that takes 50 to 150 ms", times)
 }
 
 /// The CPU time of this process and its children, of which the server is one in each row: what it spends itself is
@@ -51,14 +56,14 @@ pub(crate) fn cpu_table(rounds: usize) -> Table {
         start_and_stop();
         cpu::used() - before
     };
-    let asleep = || {
+    let asleep = |_| {
         cpu(&|| {
             let _server = Bare::spawn(&mut late(SECOND, NOTHING, &file));
             thread::sleep(Duration::from_millis(SECOND + 100));
         })
     };
     let polled = |pause| cpu(&|| drop(wait_by_polling(late(SECOND, NOTHING, &file), pause)));
-    let ours = || {
+    let ours = |_| {
         let builder = || Server::builder(late(SECOND, NOTHING, &file)).env_port("PORT");
         cpu(&|| drop(builder().start().expect("start")))
     };
@@ -66,8 +71,8 @@ pub(crate) fn cpu_table(rounds: usize) -> Table {
         rounds,
         &[
             ("spawned, and slept until it listens", &asleep),
-            ("connect every 100 ms", &|| polled(Duration::from_millis(100))),
-            ("connect every 1 ms", &|| polled(Duration::from_millis(1))),
+            ("connect every 100 ms", &|_| polled(Duration::from_millis(100))),
+            ("connect every 1 ms", &|_| polled(Duration::from_millis(1))),
             ("`portlease::Server`", &ours),
         ],
     );
@@ -81,8 +86,8 @@ fn ours(builder: ServerBuilder, file: &Path) -> Duration {
     late
 }
 
-fn polled(pause: Duration, file: &Path) -> Duration {
-    let _server = wait_by_polling(late(DELAY, NOTHING, file), pause);
+fn polled(turn: usize, pause: Duration, file: &Path) -> Duration {
+    let _server = wait_by_polling(late(delay(turn), NOTHING, file), pause);
     since_it_listens(file)
 }
 
@@ -95,12 +100,30 @@ fn wait_by_polling(mut command: Command, pause: Duration) -> (Bare, Lease) {
     (child, lease)
 }
 
-fn patient(file: &Path) -> Duration {
+fn patient(turn: usize, file: &Path) -> Duration {
     let patience = test_patience::Server::new().expect("listen");
     let lease = portlease::lease().expect("lease");
-    let mut command = late(DELAY, NOTHING, file);
+    let mut command = late(delay(turn), NOTHING, file);
     command.env("TEST_PATIENCE_PORT", patience.port().expect("a port").to_string());
     let _server = Bare::spawn(command.env("PORT", lease.to_string()));
     patience.wait(Duration::from_secs(60)).expect("a notice");
     since_it_listens(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_spread_evenly() {
+        for turns in [10, 30, 100] {
+            let in_quarter = |quarter| {
+                let of = |turn: &usize| (delay(*turn) - 50) / 25 == quarter;
+                (0..turns).filter(of).count()
+            };
+            for count in (0..4).map(in_quarter) {
+                assert!(count.abs_diff(turns / 4) <= 2, "{count} of {turns}");
+            }
+        }
+    }
 }

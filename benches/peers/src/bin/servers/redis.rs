@@ -21,22 +21,22 @@ pub(crate) fn tables(rounds: usize) -> Option<[Table; 2]> {
     let starts = turns(
         rounds,
         &[
-            ("spawned, connect every 1 ms", &|| timed(|| spawned(Duration::from_millis(1))).0),
-            ("spawned, connect every 100 ms", &|| timed(|| spawned(Duration::from_millis(100))).0),
-            ("redis-test, connect every 1 ms", &|| timed(peer).0),
-            ("`portlease::Server`", &|| timed(ours).0),
+            ("spawned, connect every 1 ms", &|_| timed(|| spawned(Duration::from_millis(1))).0),
+            ("spawned, connect every 100 ms", &|_| timed(|| spawned(Duration::from_millis(100))).0),
+            ("redis-test, connect every 1 ms", &|_| timed(peer).0),
+            ("`portlease::Server`", &|_| timed(ours).0),
         ],
     );
     let stops = turns(
         rounds,
         &[
             // redis-test kills it as well.
-            ("SIGKILL, and wait", &|| {
+            ("SIGKILL, and wait", &|_| {
                 let server = spawned(Duration::from_millis(1));
                 timed(|| drop(server)).0
             }),
-            ("process-wrap: SIGTERM to its group, and wait", &wrapped_stop),
-            ("`portlease::Server::stop`: SIGTERM", &|| {
+            ("process-wrap: SIGTERM to its group, and wait", &|_| wrapped_stop()),
+            ("`portlease::Server::stop`: SIGTERM", &|_| {
                 let server = ours();
                 timed(|| server.stop().expect("stop")).0
             }),

@@ -15,9 +15,9 @@ pub(crate) fn table(megabytes: usize, rounds: usize) -> Table {
     let times = turns(
         rounds,
         &[
-            ("spawned bare", &bare),
-            ("`portlease::Server`", &ours),
-            ("`portlease::tokio::Server`, awaited", &awaited),
+            ("spawned bare", &|_| bare()),
+            ("`portlease::Server`", &|_| ours()),
+            ("`portlease::tokio::Server`, awaited", &|_| awaited()),
         ],
     );
     drop(ballast);

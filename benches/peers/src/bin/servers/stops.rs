@@ -18,10 +18,10 @@ pub(crate) fn table(rounds: usize) -> Table {
     let times = turns(
         rounds,
         &[
-            ("`Child::kill` and `wait`: that process only", &bare),
-            ("process-wrap: SIGTERM to its group, and wait", &wrapped),
-            ("`portlease::Server::stop`", &|| ours().0),
-            ("the same, after the last process has ended", &|| ours().1),
+            ("`Child::kill` and `wait`: that process only", &|_| bare()),
+            ("process-wrap: SIGTERM to its group, and wait", &|_| wrapped()),
+            ("`portlease::Server::stop`", &|_| ours().0),
+            ("the same, after the last process has ended", &|_| ours().1),
         ],
     );
     table_of("Stop of a server that ends at once", times)
@@ -43,7 +43,7 @@ pub(crate) fn stubborn_table(rounds: usize) -> Table {
         start.elapsed()
     };
     let times: Vec<Times> =
-        turns(rounds, &[("one", &|| stop(1)), ("twenty together", &|| stop(20))]);
+        turns(rounds, &[("one", &|_| stop(1)), ("twenty together", &|_| stop(20))]);
     table_of("Stop of servers that ignore SIGTERM, with a grace of 300 ms", times)
 }
 
