@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::patience;
+
 /// Processes that work at the same time. Dropped, all are ended.
 #[derive(Debug, Default)]
 pub struct Crew {
@@ -84,9 +86,14 @@ impl Crew {
     }
 
     /// Waits until each has printed a line, its only one, and goes on with what it does.
-    pub fn wait_until_said(&mut self) {
+    ///
+    /// # Panics
+    ///
+    /// If one has not after this time, or fails.
+    pub fn wait_until_said(&mut self, at_most: Duration) {
         for member in &mut self.members {
             let stdout = member.stdout.as_mut().expect("a pipe");
+            patience::readable(stdout, at_most);
             let length = BufReader::new(stdout).read_line(&mut String::new()).expect("a line");
             assert!(length > 0, "a process of the measurement failed");
         }
@@ -96,7 +103,7 @@ impl Crew {
     ///
     /// # Panics
     ///
-    /// If one has not ended after this time, or says that it failed.
+    /// If one has not closed its output after this time, does not end then, or says that it failed.
     pub fn results(mut self, at_most: Duration) -> Vec<String> {
         let deadline = Instant::now() + at_most;
         let read = |member: &mut Child| {
@@ -112,7 +119,8 @@ impl Crew {
         };
         let texts = outputs.into_iter().map(text).collect();
         for member in &mut self.members {
-            let status = member.wait().expect("an end");
+            let end = || member.try_wait().expect("a child");
+            let status = patience::until("end of a member", Duration::from_millis(1), end);
             assert!(status.success(), "a process of the measurement failed: {status}");
         }
         texts

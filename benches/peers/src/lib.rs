@@ -3,7 +3,7 @@
 //!
 //! - Who is measured: [`peers`].
 //! - Where: [`alone`], in a network namespace of its own; [`crew`], the processes that do it.
-//! - What beside the clock: [`cpu`].
+//! - What beside the clock: [`cpu`]. How long at most: [`patience`].
 //! - What comes out: [`percentiles`], [`table`], [`picture`], [`report`], on which [`machine`].
 //! - What is asked for: [`args`].
 //!
@@ -14,6 +14,7 @@ pub mod args;
 pub mod cpu;
 pub mod crew;
 pub mod machine;
+pub mod patience;
 pub mod peers;
 pub mod percentiles;
 pub mod picture;

@@ -25,6 +25,9 @@ pub(crate) const OURS: RangeInclusive<u16> = 25_000..=32_767;
 /// From the lowest that a peer scans to the highest.
 const SCANNED: RangeInclusive<u16> = 8_000..=24_999;
 
+/// How long it may take to have all ports once, on the busiest machine.
+const AT_MOST: Duration = Duration::from_secs(300);
+
 /// A registry that goes with its directory, and that of a second job, in which nothing is held.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -57,8 +60,7 @@ impl Registry {
         for dir in [self.second(), self.path()] {
             let [first, last] = [OURS.start(), OURS.end()].map(ToString::to_string);
             let mut command = crew::role(&["use-all", &first, &last]);
-            let at_most = Duration::from_secs(120);
-            crew::output(self.adopt(&mut command).env("PORTLEASE_DIR", dir), at_most);
+            crew::output(self.adopt(&mut command).env("PORTLEASE_DIR", dir), AT_MOST);
         }
     }
 
@@ -108,7 +110,7 @@ impl Occupancy {
             }
         }
         holders.go();
-        holders.wait_until_said();
+        holders.wait_until_said(AT_MOST);
         Occupancy { _holders: holders }
     }
 }

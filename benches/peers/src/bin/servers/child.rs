@@ -4,11 +4,14 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
+
+use portlease_peers::patience;
 
 /// Where a server writes when it began to listen, and what it prints then.
 const LISTENS_AT: &str = "LISTENS_AT";
@@ -75,10 +78,8 @@ pub(crate) fn serve(role: &str) -> ! {
 /// How long ago the server that writes into `file` began to listen.
 pub(crate) fn since_it_listens(file: &Path) -> Duration {
     let now = SystemTime::now();
-    let mut at = String::new();
-    while at.is_empty() {
-        at = fs::read_to_string(file).unwrap_or_default();
-    }
+    let written = || fs::read_to_string(file).ok().filter(|at| !at.is_empty());
+    let at = patience::until("word of the server", Duration::from_millis(1), written);
     fs::remove_file(file).expect("remove");
     let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(at.parse().expect("a time"));
     now.duration_since(at).unwrap_or_default()
@@ -109,7 +110,8 @@ impl Drop for Bare {
 }
 
 /// What a prompt one prints.
-pub(crate) fn address_of(stdout: impl Read) -> SocketAddr {
+pub(crate) fn address_of(stdout: impl Read + AsFd) -> SocketAddr {
+    patience::readable(&stdout, patience::AT_MOST);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).expect("a line");
     let port: u16 = line.trim().strip_prefix("PORT=").expect("a port").parse().expect("a number");

@@ -13,11 +13,13 @@ mod redis;
 mod starts;
 mod stops;
 
+use std::time::Duration;
+
 use portlease_peers::args::Args;
-use portlease_peers::crew;
 use portlease_peers::percentiles::{Percentiles, millis};
 use portlease_peers::report::Report;
 use portlease_peers::table::{Cell, Table};
+use portlease_peers::{crew, patience};
 
 /// By its number, as process-wrap takes it.
 const SIGTERM: i32 = 15;
@@ -26,6 +28,7 @@ const USAGE: &str = "\
 What a server costs over its own time, in milliseconds.
 
   --rounds N      in which all contestants take turns (100); of what takes long, 50, 30 or 20 %
+  --minutes N     after which it gives up (30)
   --json FILE     the tables once more";
 
 fn main() {
@@ -33,6 +36,7 @@ fn main() {
         child::serve(role);
     }
     let args = Args::parse(USAGE);
+    patience::limit(Duration::from_secs(args.value("--minutes", 30) * 60));
     let rounds: usize = args.value("--rounds", 100);
     // What takes long is done less often, but by default 20 times.
     let percent = |share: usize| (rounds * share).div_ceil(100);
@@ -58,7 +62,7 @@ struct Times {
 }
 
 /// Who is told which turn it is, and says how long it took.
-type Contestant<'a> = (&'a str, &'a dyn Fn(usize) -> std::time::Duration);
+type Contestant<'a> = (&'a str, &'a dyn Fn(usize) -> Duration);
 
 /// Lets each have its turn in each round.
 fn turns(rounds: usize, contestants: &[Contestant<'_>]) -> Vec<Times> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use portlease::{Lease, Server, ServerBuilder};
 use portlease_peers::table::Table;
-use portlease_peers::{cpu, crew};
+use portlease_peers::{cpu, crew, patience};
 
 use crate::child::{Bare, NOTHING, URL, VARIABLE, late, since_it_listens};
 use crate::{table_of, turns};
@@ -94,19 +94,17 @@ fn polled(turn: usize, pause: Duration, file: &Path) -> Duration {
 fn wait_by_polling(mut command: Command, pause: Duration) -> (Bare, Lease) {
     let lease = portlease::lease().expect("lease");
     let child = Bare::spawn(command.env("PORT", lease.to_string()));
-    while TcpStream::connect(lease.addr()).is_err() {
-        thread::sleep(pause);
-    }
+    patience::until("server", pause, || TcpStream::connect(lease.addr()).ok());
     (child, lease)
 }
 
 fn patient(turn: usize, file: &Path) -> Duration {
-    let patience = test_patience::Server::new().expect("listen");
+    let notice = test_patience::Server::new().expect("listen");
     let lease = portlease::lease().expect("lease");
     let mut command = late(delay(turn), NOTHING, file);
-    command.env("TEST_PATIENCE_PORT", patience.port().expect("a port").to_string());
+    command.env("TEST_PATIENCE_PORT", notice.port().expect("a port").to_string());
     let _server = Bare::spawn(command.env("PORT", lease.to_string()));
-    patience.wait(Duration::from_secs(60)).expect("a notice");
+    notice.wait(patience::AT_MOST).expect("it in time");
     since_it_listens(file)
 }
 

@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use portlease::{Lease, Server};
+use portlease_peers::patience;
 use portlease_peers::table::Table;
 use process_wrap::std::{CommandWrap, ProcessGroup};
 use redis_test::server::RedisServer;
@@ -94,12 +94,8 @@ fn redis(port: u16) -> Command {
 
 /// Until it is answered.
 fn ping(address: SocketAddr, pause: Duration) {
-    let mut client = loop {
-        match TcpStream::connect(address) {
-            Ok(client) => break client,
-            Err(_) => thread::sleep(pause),
-        }
-    };
+    let mut client = patience::until("Redis", pause, || TcpStream::connect(address).ok());
+    client.set_read_timeout(Some(patience::AT_MOST)).expect("a timeout");
     client.write_all(b"PING\r\n").expect("write");
     let mut answer = [0; 7];
     client.read_exact(&mut answer).expect("read");
