@@ -5,9 +5,11 @@
 //! very program, and Redis where it is installed.
 //!
 //! - `child`: the server, and those of its kind that are late, silent or stubborn.
+//! - `guard`: who ends Redis if this program is killed.
 //! - `starts`, `readiness`, `stops`, `redis`: a table each.
 
 mod child;
+mod guard;
 mod readiness;
 mod redis;
 mod starts;
@@ -32,8 +34,10 @@ What a server costs over its own time, in milliseconds.
   --json FILE     the tables once more";
 
 fn main() {
-    if let Some(role) = crew::own_role().first() {
-        child::serve(role);
+    match crew::own_role().first().map(String::as_str) {
+        Some("guard") => return guard::run(),
+        Some(role) => child::serve(role),
+        None => {}
     }
     let args = Args::parse(USAGE);
     patience::limit(Duration::from_secs(args.value("--minutes", 30) * 60));

@@ -12,30 +12,30 @@ use process_wrap::std::{CommandWrap, ProcessGroup};
 use redis_test::server::RedisServer;
 
 use crate::child::Bare;
+use crate::guard::Guard;
 use crate::{SIGTERM, table_of, turns};
 
 /// Starts and stops. `None`: it is not installed.
 pub(crate) fn tables(rounds: usize) -> Option<[Table; 2]> {
     let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
     version.ok().filter(|status| status.success())?;
+    let guard = Guard::start();
+    let often = Duration::from_millis(1);
     let starts = turns(
         rounds,
         &[
-            ("spawned, connect every 1 ms", &|_| timed(|| spawned(Duration::from_millis(1))).0),
-            ("spawned, connect every 100 ms", &|_| timed(|| spawned(Duration::from_millis(100))).0),
-            ("redis-test, connect every 1 ms", &|_| timed(peer).0),
+            ("spawned, connect every 1 ms", &|_| timed(|| spawned(&guard, often)).0),
+            ("spawned, connect every 100 ms", &|_| timed(|| spawned(&guard, 100 * often)).0),
+            ("redis-test, connect every 1 ms", &|_| timed(|| peer(&guard)).0),
             ("`portlease::Server`", &|_| timed(ours).0),
         ],
     );
     let stops = turns(
         rounds,
         &[
+            ("SIGKILL, and wait", &|_| drop_time(spawned(&guard, often))),
             // redis-test kills it as well.
-            ("SIGKILL, and wait", &|_| {
-                let server = spawned(Duration::from_millis(1));
-                timed(|| drop(server)).0
-            }),
-            ("process-wrap: SIGTERM to its group, and wait", &|_| wrapped_stop()),
+            ("process-wrap: SIGTERM to its group, and wait", &|_| wrapped_stop(&guard)),
             ("`portlease::Server::stop`: SIGTERM", &|_| {
                 let server = ours();
                 timed(|| server.stop().expect("stop")).0
@@ -51,16 +51,21 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (start.elapsed(), result)
 }
 
-fn spawned(pause: Duration) -> (Bare, Lease) {
+fn drop_time<T>(server: T) -> Duration {
+    timed(|| drop(server)).0
+}
+
+fn spawned(guard: &Guard, pause: Duration) -> (Bare, Lease) {
     let lease = portlease::lease().expect("lease");
-    let server = Bare::spawn(redis(lease.port()).stdout(Stdio::null()));
+    let server = Bare(guard.spawn(redis(lease.port()).stdout(Stdio::null())));
     ping(lease.addr(), pause);
     (server, lease)
 }
 
 /// It leaves the wait to who uses it.
-fn peer() -> RedisServer {
+fn peer(guard: &Guard) -> RedisServer {
     let server = RedisServer::new();
+    guard.watch(server.process.id());
     let (host, port) = server.host_and_port().expect("TCP");
     let address = SocketAddr::new(host.parse().expect("an address"), port);
     ping(address, Duration::from_millis(1));
@@ -73,22 +78,25 @@ fn ours() -> Server {
     server
 }
 
-fn wrapped_stop() -> Duration {
+fn wrapped_stop(guard: &Guard) -> Duration {
     let lease = portlease::lease().expect("lease");
     let mut command = redis(lease.port());
     command.stdout(Stdio::null());
     let mut server =
         CommandWrap::from(command).wrap(ProcessGroup::leader()).spawn().expect("spawn");
+    guard.watch(server.id());
     ping(lease.addr(), Duration::from_millis(1));
     timed(|| server.signal(SIGTERM).and_then(|()| server.wait()).expect("an end")).0
 }
 
 /// It looks every 2 ms whether it was sent SIGTERM, not every 100: else it depends on when it was last at it,
 /// more than on anything else, how long its stop takes.
+const LOOKS_OFTEN: [&str; 2] = ["--hz", "500"];
+
 fn redis(port: u16) -> Command {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"]);
-    command.args(["--hz", "500"]);
+    command.args(LOOKS_OFTEN);
     command
 }
 
