@@ -10,6 +10,7 @@ use portlease_peers::patience;
 use portlease_peers::table::Table;
 use process_wrap::std::{CommandWrap, ProcessGroup};
 use redis_test::server::RedisServer;
+use redis_test::utils::get_random_available_port;
 
 use crate::child::Bare;
 use crate::guard::Guard;
@@ -34,7 +35,7 @@ pub(crate) fn tables(rounds: usize) -> Option<[Table; 2]> {
         rounds,
         &[
             ("SIGKILL, and wait", &|_| drop_time(spawned(&guard, often))),
-            // redis-test kills it as well.
+            ("redis-test: SIGKILL, and wait", &|_| drop_time(peer(&guard))),
             ("process-wrap: SIGTERM to its group, and wait", &|_| wrapped_stop(&guard)),
             ("`portlease::Server::stop`: SIGTERM", &|_| {
                 let server = ours();
@@ -62,10 +63,19 @@ fn spawned(guard: &Guard, pause: Duration) -> (Bare, Lease) {
     (server, lease)
 }
 
-/// It leaves the wait to who uses it.
+/// As its `new`, but for what is added to the command. It leaves the wait to who uses it.
 fn peer(guard: &Guard) -> RedisServer {
-    let server = RedisServer::new();
-    guard.watch(server.process.id());
+    let address = RedisServer::get_addr(get_random_available_port());
+    let spawn = |command: &mut Command| guard.spawn(command.args(LOOKS_OFTEN));
+    let server = RedisServer::new_with_addr_tls_modules_and_spawner(
+        address,
+        None,
+        None,
+        false,
+        None,
+        &[],
+        spawn,
+    );
     let (host, port) = server.host_and_port().expect("TCP");
     let address = SocketAddr::new(host.parse().expect("an address"), port);
     ping(address, Duration::from_millis(1));
