@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -11,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use portlease::{Error, ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
 use socket2::SockRef;
 use support::alone::in_own_small_world;
-use support::twin::{Twin, table};
+use support::twin::{Twin, not_ready, table};
 use support::{
     Allotment, DEADLINE, OwnRegistry, TestChild, child_command, lives, says_that_we_listen, shell,
     signal, skip, stdout_of, who_answers,
@@ -88,11 +89,10 @@ fn serves<S: Twin>(builder: ServerBuilder) -> S {
     server
 }
 
-fn fails<S: Twin>(builder: ServerBuilder, kind: ErrorKind, expected: &str) {
-    // Only where it is to pass.
-    let timeout = if kind == ErrorKind::NotReady { Duration::from_secs(3) } else { DEADLINE };
-    let error = S::start(builder.start_timeout(timeout)).unwrap_err();
-    assert_eq!(error.kind(), kind, "{error}");
+/// Another has the port.
+fn fails<S: Twin>(builder: ServerBuilder, expected: &str) {
+    let error = S::start(builder.start_timeout(DEADLINE)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken, "{error}");
     assert!(error.to_string().contains(expected), "no {expected:?} in: {error}");
 }
 
@@ -135,13 +135,11 @@ fn on_addresses_of_the_other_family_alone<S: Twin>() {
             for way in WAYS {
                 let text = format!("exec \"$0\" serve-on \"{address}:$PORT\" {how}");
                 let host: IpAddr = host.parse().unwrap();
-                let builder = script(own, way, &text).host(host);
-                scope.spawn(move || {
-                    let builder = builder.start_timeout(Duration::from_secs(3));
-                    let error = S::start(builder).unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
-                    let text = error.to_string();
-                    let (_, port) = error.output().unwrap().trim().split_once('=').unwrap();
+                let builder = move || script(own, way, &text).host(host);
+                let tells = move |error: &Error| {
+                    let Some((_, port)) = error.output().unwrap().trim().split_once('=') else {
+                        return false;
+                    };
                     let nothing = SocketAddr::new(host, port.parse().unwrap());
                     let clients = format!(
                         "; it listens on {address}:{port}, and its clients will connect to {host}\n"
@@ -159,8 +157,9 @@ fn on_addresses_of_the_other_family_alone<S: Twin>() {
                             "it does not listen on any port that its clients get to{clients}"
                         ),
                     };
-                    assert!(text.contains(&expected), "no {expected:?} in: {text}");
-                });
+                    error.to_string().contains(&expected)
+                };
+                scope.spawn(move || not_ready::<S>(builder, tells));
             }
         }
     });
@@ -198,7 +197,7 @@ fn with_a_stranger_who_shares_its_port<S: Twin>() {
         let text = format!("exec \"$0\" serve-on 127.0.0.1:{port} shared");
         let builder = script(&own, way, &text);
         let builder = if way == Way::Told { builder.lease(lease) } else { builder };
-        fails::<S>(builder, ErrorKind::PortTaken, &format!("process {} ", stranger.id()));
+        fails::<S>(builder, &format!("process {} ", stranger.id()));
     }
 }
 
@@ -213,7 +212,6 @@ fn not_on_the_port_that_it_is_told<S: Twin>() {
     let stranger = stranger(told.port(), "alone");
     fails::<S>(
         near("alone").lease(told),
-        ErrorKind::PortTaken,
         &format!("process {} (test-child) on 127.0.0.1:", stranger.id()),
     );
 
@@ -224,7 +222,9 @@ fn not_on_the_port_that_it_is_told<S: Twin>() {
         "; it listens on 127.0.0.1:{}, and its clients will connect to 127.0.0.1:{port}\n",
         port + 1
     );
-    fails::<S>(near("exclusive").lease(told), ErrorKind::NotReady, &expected);
+    drop(told);
+    let again = || near("exclusive").lease(own.request().exact(port).lease().unwrap());
+    not_ready::<S>(again, |error| error.to_string().contains(&expected));
 
     let told = lease();
     let port = told.port();
@@ -427,10 +427,9 @@ fn not_on_another_port_after_a_restart<S: Twin>() {
 fn without_the_environment_that_it_was_given<S: Twin>() {
     let serves = "env -i PORT=\"$PORT\" \"$0\" serve";
     let complains = "echo 'cannot listen: Address already in use' >&2;";
-    let start = |script: &str, lease, at_most| {
+    let builder = |script: &str, lease| {
         let builder = Server::builder(shell(script)).env_port("PORT").lease(lease);
-        let builder = builder.name("api").ready(Ready::http_status("/", 204));
-        S::start(builder.start_timeout(at_most)).unwrap_err()
+        builder.name("api").ready(Ready::http_status("/", 204))
     };
     let patience = Duration::from_secs(2);
     let own = OwnRegistry::new();
@@ -439,18 +438,27 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
         (format!("{complains} exec {serves}"), patience, ErrorKind::NotReady),
         (format!("{serves} & sleep 0.3; {complains} exit 1"), DEADLINE, ErrorKind::Exited),
     ] {
-        let error = start(&script, own.request().lease().unwrap(), at_most);
+        let builder = builder(&script, own.request().lease().unwrap());
+        let error = S::start(builder.start_timeout(at_most)).unwrap_err();
         assert!(error.kind() == kind && error.diagnosis().is_none(), "{script}: {error:?}");
     }
 
     // Beside a stranger, it is known too.
-    let lease = own.request().lease().unwrap();
-    let port = lease.port();
-    let stranger = child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"]);
-    let mut stranger = TestChild::spawn(stranger);
-    stranger.line().expect("it does not listen");
-    let error = start(&format!("exec {serves}"), lease, 2 * patience); // it has to listen by then
-    let diagnosis = error.diagnosis().expect("a stranger is there");
+    let stranger = RefCell::new(None);
+    let builder = || {
+        let lease = own.request().lease().unwrap();
+        let command = child_command(&["serve-on", &format!("127.0.0.2:{lease}"), "alone"]);
+        let mut spawned = TestChild::spawn(command);
+        spawned.line().expect("it does not listen");
+        stranger.replace(Some(spawned));
+        builder(&format!("exec {serves}"), lease)
+    };
+    let sees_two = |error: &Error| {
+        let sockets = error.diagnosis().expect("a stranger is there").sockets();
+        sockets.iter().filter(|socket| !socket.is_hold()).count() == 2
+    };
+    let error = not_ready::<S>(builder, sees_two);
+    let diagnosis = error.diagnosis().unwrap();
     let is_server = |owner: &portlease::Owner| {
         *owner.role() == portlease::Role::Server { harness: std::process::id() }
     };
@@ -458,6 +466,7 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
     let owners = sockets.flat_map(|socket| socket.owners());
     let (server, others): (Vec<_>, Vec<_>) = owners.partition(|owner| is_server(owner));
     assert_eq!((server.len(), others.len()), (1, 1), "{diagnosis}");
+    let stranger = stranger.take().unwrap();
     assert_eq!(others[0].pid(), stranger.id());
     let next = format!("end process {}, or let any port be chosen", stranger.id());
     assert_eq!(diagnosis.next_step(), Some(next), "{diagnosis}");

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Ready, Server, ServerBuilder, Signal};
-use support::twin::{Twin, table};
+use support::twin::{Twin, not_ready, table};
 use support::{
     Allotment, DEADLINE, OwnRegistry, child_command, child_path, eventually, lives, shell, skip,
     who_answers,
@@ -61,10 +61,8 @@ fn checked<S: Twin>(builder: ServerBuilder) -> S {
     server
 }
 
-fn fails<S: Twin>(builder: ServerBuilder) -> Error {
-    let error = S::start(builder.start_timeout(Duration::from_secs(2))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
-    error
+fn fails<S: Twin>(builder: impl Fn() -> ServerBuilder, expected: &str) -> Error {
+    not_ready::<S>(builder, |error| error.to_string().contains(expected))
 }
 
 fn it_is_reported_on_either_stream_in_a_usual_form<S: Twin>() {
@@ -127,18 +125,15 @@ fn what_it_listens_on_before_its_main_port_is_not_taken_for_it<S: Twin>() {
     }
     // If no other comes, it is an error.
     let alone = || Server::builder(shell(&format!("{says}{listens}sleep 1000")));
-    for builder in [alone().observe_port(), alone().report_port()] {
-        let error = fails::<S>(builder).to_string();
-        let expected =
-            format!("it listens on {port}, which by what it prints is not its main port;");
-        assert!(error.contains(&expected), "{error}");
-    }
+    let expected = format!("it listens on {port}, which by what it prints is not its main port;");
+    fails::<S>(|| alone().observe_port(), &expected);
+    fails::<S>(|| alone().report_port(), &expected);
 }
 
 fn two_of_one_kind_are_an_error_with_both_lines<S: Twin>() {
     let both = "ready at http://127.0.0.1:{0}/\nready at http://127.0.0.1:{1}/";
-    let error = fails::<S>(chooses(2, "stdout", both).report_port()).to_string();
-    assert!(error.contains("which port is its own? it reports "), "{error}");
+    let two = || chooses(2, "stdout", both).report_port();
+    let error = fails::<S>(two, "which port is its own? it reports ").to_string();
     assert_eq!(error.matches("\"ready at http://127.0.0.1:").count(), 2, "{error}");
 }
 
@@ -148,27 +143,25 @@ fn the_port_of_somebody_else_does_not_count<S: Twin>() {
     let others = other.local_addr().unwrap().port();
     let text = format!("PORT={others}\nPORT={{0}}");
     check::<S>(chooses(1, "stdout", &text).report_port());
-    let error = fails::<S>(chooses(0, "stdout", &format!("PORT={others}")).report_port());
+    let builder = || chooses(0, "stdout", &format!("PORT={others}")).report_port();
     let expected =
         format!("it reports port {others} (\"PORT={others}\"), where it does not listen");
-    assert!(error.to_string().contains(&expected), "{error}");
-    let builder = chooses(0, "stdout", &format!("PORT={others}")).report_port();
+    fails::<S>(builder, &expected);
     // Unless it is meant: somebody else serves the port for it.
-    assert_eq!(S::start(builder.ready(Ready::connects())).unwrap().port(), others);
+    assert_eq!(S::start(builder().ready(Ready::connects())).unwrap().port(), others);
 }
 
 fn what_is_no_port<S: Twin>() {
     for text in ["PORT=0", "PORT=99999", "PORT="] {
-        let error = fails::<S>(chooses(0, "stdout", text).report_port());
-        assert!(error.to_string().contains("it has not printed its port"), "{error}");
+        fails::<S>(|| chooses(0, "stdout", text).report_port(), "it has not printed its port");
     }
 }
 
 /// Its output is held back in a buffer, perhaps.
 fn one_that_says_nothing_has_the_port_on_which_it_listens<S: Twin>() {
     check::<S>(chooses(1, "stdout", "started").report_port());
-    let error = fails::<S>(chooses(2, "stdout", "started").report_port()).to_string();
-    assert!(error.contains("which port is its own? it listens on "), "{error}");
+    let two = || chooses(2, "stdout", "started").report_port();
+    fails::<S>(two, "which port is its own? it listens on ");
 }
 
 /// In a real one, as that of each Python and C program that prints to a pipe, and does not flush.
@@ -204,10 +197,9 @@ fn it_is_observed<S: Twin>() {
     let mut server = checked::<S>(chooses(1, "stdout", "").observe_port());
     server.restart().unwrap();
     assert_eq!(who_answers(server.addr()), server.pid());
-    let error = fails::<S>(chooses(2, "stdout", "").observe_port()).to_string();
-    assert!(error.contains("which port is its own? it listens on "), "{error}");
-    let error = fails::<S>(chooses(0, "stdout", "").observe_port()).to_string();
-    assert!(error.contains("it does not listen on any port"), "{error}");
+    let observed = |count| move || chooses(count, "stdout", "").observe_port();
+    fails::<S>(observed(2), "which port is its own? it listens on ");
+    fails::<S>(observed(0), "it does not listen on any port");
 }
 
 fn several_ports_each_by_its_own_way<S: Twin>() {
@@ -243,9 +235,11 @@ fn several_ports_each_by_its_own_way<S: Twin>() {
 }
 
 fn it_is_ready_when_it_listens_on_all_of_them<S: Twin>() {
-    let server = Server::builder(child_command(&["serve-all", "PORT"])).env_port("PORT");
-    let error = fails::<S>(server.env_port_named("admin", "ADMIN_PORT"));
-    assert!(error.to_string().contains("nothing listens at 127.0.0.1:"), "{error}");
+    let server = || {
+        let server = Server::builder(child_command(&["serve-all", "PORT"])).env_port("PORT");
+        server.env_port_named("admin", "ADMIN_PORT")
+    };
+    fails::<S>(server, "nothing listens at 127.0.0.1:");
 }
 
 fn further_ports_beside_one_that_it_chooses<S: Twin>() {
@@ -317,11 +311,11 @@ fn it_is_reported_in_a_file<S: Twin>() {
     check::<S>(chooses(1, file.to_str().unwrap(), "{0}").report_port_file(&file));
     // Of an earlier run, or not there: two listen, and none is said.
     for name in [file, dir.path().join("none")] {
-        let error = fails::<S>(chooses(2, "stdout", "started").report_port_file(name)).to_string();
-        assert!(error.contains("which port is its own? it listens on "), "{error}");
+        let two = || chooses(2, "stdout", "started").report_port_file(&name);
+        fails::<S>(two, "which port is its own? it listens on ");
     }
-    let error = fails::<S>(chooses(0, "stdout", "").report_port_file("port")).to_string();
-    assert!(error.contains("not written its port to the file"), "{error}");
+    let none = || chooses(0, "stdout", "").report_port_file("port");
+    fails::<S>(none, "not written its port to the file");
 }
 
 /// Who answers to a datagram: its pid.
@@ -352,18 +346,15 @@ fn a_udp_server<S: Twin>() {
     let reported = S::start(reported).unwrap();
     assert_eq!(who_answers_udp(&reported), reported.pid());
     // One that serves TCP is none.
-    let error = fails::<S>(told("serve").udp()).to_string();
-    assert!(error.contains("no UDP socket is bound to 127.0.0.1:"), "{error}");
+    fails::<S>(|| told("serve").udp(), "no UDP socket is bound to 127.0.0.1:");
 }
 
 fn one_number_for_tcp_and_udp<S: Twin>() {
     let server = S::start(told("datagrams-and-serve").tcp_and_udp()).unwrap();
     assert_eq!(who_answers_udp(&server), server.pid());
     assert_eq!(who_answers(server.addr()), server.pid());
-    let error = fails::<S>(told("serve").tcp_and_udp()).to_string();
-    assert!(error.contains("no UDP socket is bound"), "{error}");
-    let error = fails::<S>(told("datagrams").tcp_and_udp()).to_string();
-    assert!(error.contains("nothing listens at"), "{error}");
+    fails::<S>(|| told("serve").tcp_and_udp(), "no UDP socket is bound");
+    fails::<S>(|| told("datagrams").tcp_and_udp(), "nothing listens at");
 }
 
 /// It is not to be told from the server by a client.
@@ -424,15 +415,13 @@ fn several_inherited_sockets_and_the_pid<S: Twin>() {
 
 /// The socket listens from the first on, and a connection is made, whether somebody accepts or not.
 fn who_inherits_a_socket_is_ready_when_it_accepts<S: Twin>() {
-    let error = fails::<S>(Server::builder(child_command(&["sleep"])).inherit_port());
     let expected = "it has not accepted a connection on the socket that it inherited";
-    assert!(error.to_string().contains(expected), "{error}");
+    fails::<S>(|| Server::builder(child_command(&["sleep"])).inherit_port(), expected);
     // Nor does a stranger's connection before ours count.
     let waits = "\"$0\" connect $PORT & wait; \
                  until [ -e go ]; do sleep 0.01; done; exec \"$0\" serve-inherited <&3";
-    let builder = Server::builder(shell(waits)).inherit_port().env_port("PORT");
-    let error = fails::<S>(builder).to_string();
-    assert!(error.contains(expected), "{error}");
+    let builder = || Server::builder(shell(waits)).inherit_port().env_port("PORT");
+    fails::<S>(builder, expected);
 }
 
 /// One that serves one client at a time would wait for the connection that asked whether it accepts.

@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use std::process::{ChildStdin, ExitStatus};
 use std::time::Duration;
 
-use portlease::{GroupBuilder, Line, PanicLog, Result, ServerBuilder, Signal, Stopped};
+use portlease::{
+    Error, ErrorKind, GroupBuilder, Line, PanicLog, Result, ServerBuilder, Signal, Stopped,
+};
 
 /// Makes a test of each scenario for each form, in a module for each. Who writes one and forgets it here
 /// is told so by the compiler: nobody calls it.
@@ -71,6 +73,24 @@ pub(crate) trait Twin: Debug + Sized + Send + Sync + 'static {
     fn pid(&self) -> u32;
     fn output(&self) -> String;
     fn lines(&self) -> Vec<Line>;
+}
+
+/// The error of one that is not ready in time. On a busy machine, it may not have come so far by then that the
+/// error tells what it `is_to_tell`: then it gets more time.
+pub(crate) fn not_ready<S: Twin>(
+    builder: impl Fn() -> ServerBuilder,
+    is_to_tell: impl Fn(&Error) -> bool,
+) -> Error {
+    let mut patience = Duration::from_secs(2);
+    loop {
+        let error = S::start(builder().start_timeout(patience)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+        if is_to_tell(&error) {
+            return error;
+        }
+        patience *= 3;
+        assert!(patience < Duration::from_secs(60), "{error:?}");
+    }
 }
 
 /// A group of them.
