@@ -58,7 +58,9 @@ static GLOBAL: OnceCell<Registry> = OnceCell::new();
 /// # What this does not guarantee
 ///
 /// Users, and containers, that share a network namespace do not share the directory. Between their
-/// registries only the kernel's hold arbitrates; see [`Lease`](crate::Lease).
+/// registries only the kernel's hold arbitrates; see [`Lease`](crate::Lease). The hold ends with the test
+/// process: if that is killed, a server that has not bound its port yet has only the lock, which another registry
+/// does not see, and which is lost if somebody removes the port's file.
 #[derive(Clone, Debug)]
 pub struct Registry {
     inner: Arc<Inner>,
