@@ -114,7 +114,9 @@ fn tree(dir: &Path, edges: &str) -> BTreeSet<String> {
 }
 
 fn cargo(dir: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new("cargo");
+    // An hour at most; and Ctrl-C reaches cargo as if it had been started without.
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "--kill-after=10", "3600", "cargo"]);
     command.args(arguments).current_dir(dir).stderr(Stdio::inherit());
     // What `cargo run` and CI set for this program is not of the user's build.
     for variable in ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
