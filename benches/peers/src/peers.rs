@@ -51,8 +51,8 @@ const PEERS: [Peer; 8] = [
 ];
 
 /// Ours, once more, for who measures what a second CI job pays: what is held is on record in another registry,
-/// and has to be found out of the kernel, as by the others.
-pub const SECOND_JOB: Peer = Peer { name: "portlease, held by another registry", pick: second_job };
+/// and has to be asked of the kernel, as by the others.
+pub const SECOND_JOB: Peer = Peer { name: "portlease, second job", pick: second_job };
 
 /// Names the registry of that second job.
 pub const SECOND_DIR: &str = "PORTLEASE_PEERS_SECOND_DIR";
