@@ -65,7 +65,7 @@ impl Picture<'_> {
             .x_label_area_size(44)
             .y_label_area_size(64)
             // With a place for the names at the right, where no line crosses them.
-            .build_cartesian_2d(-0.2..right * 1.3, 0.0..top)?;
+            .build_cartesian_2d(-0.2..right * 1.45, 0.0..top)?;
         let category = |place: &f64| {
             let is_whole = place.fract().abs() < 1e-6 && *place > -0.1;
             let name = self.categories.get(place.round() as usize).filter(|_| is_whole);
