@@ -78,7 +78,7 @@ fn a_spawn_elsewhere_does_not_make_a_released_port_look_taken() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    Command::new("/bin/true").status().unwrap();
+                    Command::new("true").status().unwrap();
                 }
             });
         }

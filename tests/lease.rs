@@ -48,10 +48,12 @@ fn a_lease_keeps_its_port_until_it_is_dropped() {
 #[test]
 fn several_at_once_are_all_different() {
     let own = OwnRegistry::new();
-    let leases = own.request().range(20_000..=29_999).lease_many(300).unwrap();
+    // macOS lets a process have 256 descriptors, and other tests take theirs.
+    let count = if cfg!(target_os = "macos") { 60 } else { 300 };
+    let leases = own.request().range(20_000..=29_999).lease_many(count).unwrap();
     let ports: HashSet<_> = leases.iter().map(Lease::port).collect();
-    assert_eq!(ports.len(), 300);
-    assert_eq!(own.registry.list().unwrap().len(), 300);
+    assert_eq!(ports.len(), count);
+    assert_eq!(own.registry.list().unwrap().len(), count);
     assert_eq!(own.request().lease_many(0).unwrap().len(), 0);
 }
 
@@ -271,8 +273,11 @@ fn time_wait_does_not_keep_an_exact_port_away() {
         plain.bind(&wildcard.into()).expect_err("no connection is in TIME_WAIT");
 
         let lease = own.request().exact(block.first).lease().unwrap();
-        let error = other.request().exact(block.first).lease().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PortTaken, "another registry, {host}");
+        if cfg!(target_os = "linux") {
+            // By the hold.
+            let error = other.request().exact(block.first).lease().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PortTaken, "another registry, {host}");
+        }
         drop(TcpListener::bind(&address).expect("the next server starts"));
         drop(lease);
 
@@ -417,7 +422,7 @@ fn what_passes_in_a_moment_is_no_refusal() {
 #[test]
 fn a_limit_on_the_size_of_files_is_no_reason_to_fail() {
     let own = OwnRegistry::new();
-    let mut command = std::process::Command::new("bash");
+    let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -f 100; exec \"$0\" try \"$1\""]).arg(support::child_path());
     let output = command.arg(own.path()).output().unwrap();
     assert!(support::stdout_of(&output).starts_with("leased 2"));

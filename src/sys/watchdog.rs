@@ -201,7 +201,9 @@ mod tests {
         let open = |number: usize| {
             File::options().create(true).append(true).open(dir.path().join(number.to_string()))
         };
-        for count in [1, 2, 600] {
+        // More than one message takes; macOS lets a process have 256 descriptors.
+        let many = if cfg!(target_os = "macos") { 60 } else { 600 };
+        for count in [1, 2, many] {
             let files: Result<Vec<_>, _> = (0..count).map(open).collect();
             let files = files.expect("files");
             files.iter().for_each(|file| FileExt::lock_exclusive(file).expect("lock"));
