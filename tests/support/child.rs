@@ -650,14 +650,19 @@ fn churn(registry: &Registry, first: u16, last: u16) -> ! {
 /// Waits in line for one port, again and again, and notes in a shared file when it asks and gets.
 fn queue(dir: &str, port: u16, log: &str, turns: u32) {
     let registry = Registry::open(dir).unwrap();
-    let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
+    let note = |what: &str| {
+        // Locked, and let go by its drop: wine loses some of what many append at the same time.
+        let mut log = OpenOptions::new().read(true).append(true).create(true).open(log).unwrap();
+        fs2::FileExt::lock_exclusive(&log).unwrap();
+        log.write_all(format!("{what} {}\n", process::id()).as_bytes()).unwrap();
+    };
     say("ready");
     io::stdin().read_to_end(&mut Vec::new()).unwrap(); // all start together
     for _ in 0..turns {
-        log.write_all(format!("asks {}\n", process::id()).as_bytes()).unwrap();
+        note("asks");
         let request = Lease::builder().registry(&registry).exact(port);
         let lease = request.wait(Duration::from_secs(60)).lease().unwrap();
-        log.write_all(format!("gets {}\n", process::id()).as_bytes()).unwrap();
+        note("gets");
         thread::sleep(Duration::from_millis(150)); // the work that is done with the port
         drop(lease);
     }

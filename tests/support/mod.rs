@@ -356,6 +356,11 @@ pub(crate) fn stdout_of(output: &Output) -> String {
     out.trim_end().to_owned()
 }
 
+/// Whether this Windows is wine's, which does not do all that Windows does: `.ci/windows-tests` says so.
+pub(crate) fn is_wine() -> bool {
+    env::var_os("PORTLEASE_TEST_WINE").is_some()
+}
+
 /// Waits until `condition` holds, and fails if that takes too long.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
