@@ -1,11 +1,10 @@
-//! Servers: from the command to a port that accepts, and until nothing is left of them.
+//! Servers: from the command to a port that accepts, and until nothing is left of them. What a shell and
+//! `/proc` are not needed for: `everywhere`.
 #![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,29 +13,20 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, Stream};
+use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
 use support::alone::{children, in_own_process};
 use support::twin::{Twin, not_ready, table};
-use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, signal, who_answers};
+use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, who_answers};
 
 table! {
     a_leased_port_by_an_environment_variable,
     a_leased_port_in_an_argument,
     a_reported_port,
     a_restart_keeps_the_port_leased,
-    a_directory_of_its_own,
     a_command_that_cannot_be_made,
-    a_directory_that_cannot_be_made_is_an_error,
-    a_restart_that_failed_can_be_tried_again,
-    a_server_whose_restart_failed_is_no_panic_and_no_hang,
     who_is_kept_out_by_the_hold_is_let_in_at_the_second_start,
-    what_makes_no_sense_is_said,
     a_panic_stops_the_server_and_frees_the_port,
     a_panic_in_a_closure_of_its_start_leaves_nothing,
-    lines_are_waited_for,
-    the_output_is_copied_to_a_directory,
-    a_panic_prints_the_last_of_the_output,
-    the_standard_input_is_empty_or_a_pipe,
     signals_and_the_end_of_the_server_itself,
     a_stop_by_another_signal,
     a_stop_without_a_descriptor_left,
@@ -45,7 +35,6 @@ table! {
     a_stop_frees_the_lock_for_the_watchdog_too,
     a_stranger_who_listens_in_its_place_is_named_and_gets_no_byte,
     one_that_listens_where_no_client_gets_to,
-    what_is_ready,
 }
 
 fn a_leased_port_by_an_environment_variable<S: Twin>() {
@@ -123,29 +112,6 @@ fn a_restart_keeps_the_port_leased<S: Twin>() {
     });
 }
 
-/// A directory for what is rendered and what is kept, with the server until it is gone.
-fn a_directory_of_its_own<S: Twin>() {
-    let server = Server::with(|ports| {
-        let port = ports.write_file("etc/port", ports.main().to_string());
-        let mut command = shell("echo $$ >>started; exec \"$0\" serve $(cat \"$1\")");
-        command.arg(port).current_dir(ports.dir());
-        command
-    });
-    let ready = Ready::file("started").and(Ready::when("it is so", |ports| {
-        ports.dir().join("started").exists() // as it is for who asks by himself
-    }));
-    let mut server = S::start(server.ready(ready)).unwrap();
-    let dir = fs::read_link(format!("/proc/{}/cwd", server.pid())).unwrap();
-    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-    let first = server.pid();
-    server.restart().unwrap();
-    assert_eq!(who_answers(server.addr()), server.pid());
-    let started = fs::read_to_string(dir.join("started")).unwrap();
-    assert_eq!(started, format!("{first}\n{}\n", server.pid()));
-    server.stop().unwrap();
-    assert!(!dir.exists());
-}
-
 /// Neither its watchdog nor its directory is left, and the lease is free.
 fn a_command_that_cannot_be_made<S: Twin>() {
     if !in_own_process(&S::test("a_command_that_cannot_be_made")) {
@@ -166,82 +132,6 @@ fn a_command_that_cannot_be_made<S: Twin>() {
     let panicked = catch_unwind(AssertUnwindSafe(|| S::start(panics))).expect_err("a panic");
     assert!(!fs::exists(panicked.downcast_ref::<String>().unwrap()).unwrap());
     assert_eq!(children(), 0);
-}
-
-fn a_directory_that_cannot_be_made_is_an_error<S: Twin>() {
-    let builder = Server::with(|ports| {
-        ports.write_file("../port", "");
-        child_command(&["serve"])
-    });
-    let error = S::start(builder).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().starts_with("failed to write the server's file /"), "{error}");
-    assert!(format!("{error:?}").contains("must lead to a file in"), "{error:?}");
-}
-
-fn a_restart_that_failed_can_be_tried_again<S: Twin>() {
-    let own = OwnRegistry::new();
-    let lease = own.request().lease().unwrap();
-    let port = lease.port();
-    let mut starts = 0;
-    let flaky = Server::with(move |ports| {
-        starts += 1;
-        let role = if starts == 2 { "no such role".to_owned() } else { ports.main().to_string() };
-        child_command(&["serve", &role])
-    });
-    let mut server = S::start(flaky.lease(lease)).unwrap();
-    assert_eq!(server.restart().unwrap_err().kind(), ErrorKind::Exited);
-    assert_eq!((server.port(), server.pid(), server.output().as_str()), (0, 0, ""));
-    assert_eq!(own.registry.list().unwrap().len(), 1, "still leased");
-    server.restart().unwrap();
-    assert_eq!((server.port(), who_answers(server.addr())), (port, server.pid()));
-}
-
-/// Whatever is asked of it then has an answer, and at once.
-fn a_server_whose_restart_failed_is_no_panic_and_no_hang<S: Twin>() {
-    for second in ["no such role", "no such program"] {
-        let mut starts = 0;
-        let flaky = Server::with(move |ports| {
-            starts += 1;
-            match (starts, second) {
-                (2, "no such role") => child_command(&[second]),
-                (2, _) => Command::new("/no/such"),
-                _ => child_command(&["serve-all", &ports.main().to_string(), "ADMIN_PORT"]),
-            }
-        });
-        let flaky = flaky.name("api").env_port_named("admin", "ADMIN_PORT").pipe_stdin();
-        let mut server = S::start(flaky).unwrap();
-        server.restart().unwrap_err();
-        let errors = [
-            server.wait_for_line("never", Duration::MAX).unwrap_err(),
-            server.wait_for_line_where("at all", Duration::MAX, |_| true).unwrap_err(),
-            server.signal(Signal::Kill).unwrap_err(),
-            server.wait(Duration::MAX).unwrap_err(),
-            server.try_wait().unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!(error.kind(), ErrorKind::Exited);
-            assert!(error.to_string().contains("the server is not running"), "{error}");
-        }
-        assert_eq!((server.name(), server.port(), server.pid()), ("api", 0, 0));
-        assert_eq!(
-            (server.port_of("admin"), server.url("/a").as_str()),
-            (None, "http://127.0.0.1:0/a")
-        );
-        assert_eq!((server.output(), server.lines()), (String::new(), vec![]));
-        assert!(server.take_stdin().is_none());
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _log = server.log_on_panic();
-            panic!("with a server that is not running");
-        }));
-        assert!(panicked.is_err());
-        // Among others that run, each has its own outcome.
-        let other = || Server::builder(child_command(&["serve"])).report_port();
-        let other = || S::start(other()).unwrap();
-        let outcomes = S::stop_all(vec![other(), server, other()]);
-        let ran: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
-        assert_eq!(ran, [true, false, true], "{outcomes:?}");
-    }
 }
 
 fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start<S: Twin>() {
@@ -279,30 +169,6 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start<S: Twin>() {
     assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1);
 }
 
-fn what_makes_no_sense_is_said<S: Twin>() {
-    let error = S::start(Server::builder(child_command(&["serve"]))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("env_port"), "{error}");
-    let lease = portlease::lease().unwrap();
-    for name in ["", "A=B", "A\0"] {
-        let builder = Server::builder(child_command(&["serve"])).env_port(name);
-        let error = S::start(builder).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-    }
-    let serves = || Server::builder(child_command(&["serve"])).env_port("PORT").port("a");
-    let fails = |builder: ServerBuilder, text: &str| {
-        let error = S::start(builder.start_timeout(Duration::ZERO)).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, text));
-    };
-    fails(serves().port("a"), "two ports of the server have the name `a`");
-    let main = serves().env_port_named("b", "PORT");
-    fails(main, "two ports are told by the variable `PORT`");
-    let twice = serves().env_port_named("b", "B").env_port_named("c", "B");
-    fails(twice, "two ports are told by the variable `B`");
-    let both = Server::builder(child_command(&["serve"])).report_port().lease(lease);
-    assert_eq!(S::start(both).unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
 fn a_panic_stops_the_server_and_frees_the_port<S: Twin>() {
     let own = OwnRegistry::new();
     let lease = own.request().lease().unwrap();
@@ -337,86 +203,6 @@ fn a_panic_in_a_closure_of_its_start_leaves_nothing<S: Twin>() {
         catch_unwind(start).expect_err("a panic");
         assert_eq!((children(), own.registry.list().unwrap()), (0, vec![]));
     }
-}
-
-fn lines_are_waited_for<S: Twin>() {
-    let script = "echo one; echo two >&2; sleep 0.1; echo three; exec \"$0\" serve";
-    let server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
-    let line = server.wait_for_line("two", DEADLINE).unwrap();
-    assert_eq!((line.text(), line.stream()), ("two", Stream::Stderr));
-    server.wait_for_line("serving", DEADLINE).unwrap();
-    let line = server.wait_for_line_where("of five letters", DEADLINE, |line| line.len() == 5);
-    assert_eq!(line.unwrap().text(), "three");
-    let of = |stream| {
-        let lines = server.lines().into_iter().filter(move |line| line.stream() == stream);
-        lines.map(|line| line.text().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(of(Stream::Stdout), ["one", "three"]);
-    assert_eq!(of(Stream::Stderr), ["two", "serving"]);
-    assert!(server.lines().windows(2).all(|pair| pair[0].at() <= pair[1].at()));
-
-    let error = server.wait_for_line("never", Duration::from_millis(50)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotReady);
-    assert!(error.to_string().contains("no line that contains \"never\": none came within 0.1 s"));
-    signal("KILL", server.pid());
-    let error = server.wait_for_line("never", DEADLINE).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Exited);
-    assert!(error.to_string().contains("its output ended without one"), "{error}");
-    assert!(error.output().unwrap().contains("serving\n"));
-}
-
-fn the_output_is_copied_to_a_directory<S: Twin>() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = child_command(&[S::NAME, "one-server", "stop"]);
-    let logs = dir.path().join("a/b");
-    support::stdout_of(&command.env("PORTLEASE_LOG_DIR", &logs).output().unwrap());
-    let entries: Vec<_> = fs::read_dir(&logs).unwrap().map(Result::unwrap).collect();
-    assert_eq!(entries.len(), 1);
-    let name = entries[0].file_name().into_string().unwrap();
-    assert!(name.starts_with("a_b__c-") && name.ends_with(".log"), "{name}");
-    assert_eq!(fs::read_to_string(entries[0].path()).unwrap(), "serving\n");
-
-    let output = command.env("PORTLEASE_LOG_DIR", "/dev/null/x").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.contains(
-            "Io: failed to copy the output of server `a/b: c` to /dev/null/x, which PORTLEASE"
-        ),
-        "{stderr}"
-    );
-}
-
-fn a_panic_prints_the_last_of_the_output<S: Twin>() {
-    let fates = [
-        "panic",
-        "panic-static",
-        #[cfg(feature = "tokio")]
-        "panic-inside",
-    ];
-    for fate in fates {
-        let output = child_command(&[S::NAME, "one-server", fate]).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let (before, after) = stderr.split_once("server `a/b: c` on port ").expect(&stderr);
-        assert!(before.contains("panicked at") && !before.contains("serving"), "{stderr}");
-        assert!(after.contains(", the last it printed:\n  serving\n"), "{stderr}");
-        assert!(!after.contains("server `"), "only once: {stderr}");
-    }
-    let output = child_command(&[S::NAME, "one-server", "stop"]).output().unwrap();
-    assert!(output.stderr.is_empty(), "without a panic, nothing");
-}
-
-fn the_standard_input_is_empty_or_a_pipe<S: Twin>() {
-    let script = "read -r line; echo \"got '$line'\"; exec \"$0\" serve";
-    let mut server = S::start(Server::builder(shell(script)).env_port("PORT")).unwrap();
-    server.wait_for_line("got ''", DEADLINE).unwrap();
-    assert!(server.take_stdin().is_none());
-    let script = "\"$0\" serve & read -r line; echo \"got '$line'\"; wait";
-    let builder = Server::builder(shell(script)).env_port("PORT").pipe_stdin();
-    let mut server = S::start(builder).unwrap();
-    let mut stdin = server.take_stdin().unwrap();
-    stdin.write_all(b"a line\n").unwrap();
-    server.wait_for_line("got 'a line'", DEADLINE).unwrap();
-    assert!(server.take_stdin().is_none());
 }
 
 fn signals_and_the_end_of_the_server_itself<S: Twin>() {
@@ -524,55 +310,4 @@ fn one_that_listens_where_no_client_gets_to<S: Twin>() {
         "nothing listens at 127.0.0.1:{port}, where its clients will connect; 127.0.0.2:{port} is"
     );
     not_ready::<S>(builder, |error| error.to_string().contains(&expected));
-}
-
-fn what_is_ready<S: Twin>() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("ready");
-    let script = "\"$0\" serve & echo is warm; sleep 0.1; : >\"$FILE\"; wait";
-    let start = |ready: Ready| {
-        let mut command = shell(script);
-        command.env("FILE", &file);
-        let builder = Server::builder(command).env_port("PORT").ready(ready);
-        S::start(builder.start_timeout(Duration::from_secs(3)))
-    };
-    let path = file.clone();
-    for ready in [
-        Ready::listening(),
-        Ready::connects(),
-        Ready::at_once(),
-        Ready::http("/"),
-        Ready::http_status("/", 200).and(Ready::line("is warm")),
-        Ready::line_where("that ends so", |line| line.ends_with("warm")),
-        Ready::file(&file),
-        Ready::command(move |_| {
-            let mut command = Command::new("test");
-            command.arg("-e").arg(&path);
-            command
-        }),
-        Ready::command(|ports| child_command(&["connect", &ports.main().to_string()])),
-        Ready::when("the port is known", |ports| ports.main() > 0),
-    ] {
-        let _ = fs::remove_file(&file);
-        let shown = format!("{ready:?}");
-        let _server = start(ready).unwrap();
-        assert!(file.exists() || !shown.contains("File"), "{shown}");
-    }
-    let never = &|ready: Ready, expected: &str| {
-        let error = start(ready).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotReady);
-        assert!(error.to_string().contains(expected), "{expected}: {error}");
-    };
-    let pigs_fly = Ready::when("pigs fly", |_| false);
-    thread::scope(|scope| {
-        for (ready, expected) in [
-            (Ready::http_status("/", 204), "/: status 200, not 204"),
-            (Ready::line("cold"), "it has not printed a line that contains \"cold\""),
-            (Ready::file("/no/such"), "there is no /no/such"),
-            (Ready::command(|_| shell("exit 3")), "\"/bin/sh\" ended with exit status: 3"),
-            (Ready::listening().and(pigs_fly), "it is not so that pigs fly"),
-        ] {
-            scope.spawn(move || never(ready, expected));
-        }
-    });
 }

@@ -50,6 +50,35 @@ fn main() {
         #[cfg(unix)]
         ["serve-inherited"] => serve_inherited(),
         ["serve-all", ref ports @ ..] => serve_all(ports),
+        ["serve-from", file] => {
+            let port = std::fs::read_to_string(file).unwrap().parse().unwrap();
+            let started = OpenOptions::new().append(true).create(true).open("started");
+            started.unwrap().write_all(format!("{}\n", process::id()).as_bytes()).unwrap();
+            serve(port)
+        }
+        ["say-and-serve"] => {
+            say("one");
+            eprintln!("two");
+            thread::sleep(Duration::from_millis(100));
+            say("three");
+            serve(env::var("PORT").unwrap().parse().unwrap())
+        }
+        ["read-and-serve"] => {
+            let mut line = String::new();
+            thread::spawn(|| serve(env::var("PORT").unwrap().parse().unwrap()));
+            io::stdin().read_line(&mut line).unwrap();
+            say(format_args!("got {line:?}"));
+            sleep_for_ever()
+        }
+        ["serve-and-warm-up", file] => {
+            thread::spawn(|| serve(env::var("PORT").unwrap().parse().unwrap()));
+            say("is warm");
+            thread::sleep(Duration::from_millis(100));
+            std::fs::write(file, "").unwrap();
+            sleep_for_ever()
+        }
+        ["exists", path] => process::exit(i32::from(!Path::new(path).exists())),
+        ["exit", code] => process::exit(code.parse().unwrap()),
         ["own-half", ref names @ ..] => own_half(names),
         #[cfg(all(unix, feature = "tokio"))]
         ["own-half-awaited", ref names @ ..] => own_half_awaited(names),
