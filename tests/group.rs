@@ -1,5 +1,5 @@
 //! Servers that need each other: what is started when, what is stopped when, and what becomes of the
-//! others if one fails.
+//! others if one fails. What a shell and `/proc` are not needed for: `everywhere`.
 #![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Group, GroupBuilder, Ready, Server, ServerBuilder, Signal};
+use portlease::{ErrorKind, Group, GroupBuilder, Ready, Server, ServerBuilder};
 use support::twin::{Twin, TwinGroup, table};
 use support::{
     DEADLINE, MARK, child_command, lives, processes_with, shell, unique_mark, who_answers,
@@ -22,8 +22,6 @@ table! {
     who_are_on_one_level_are_stopped_at_the_same_time,
     if_one_fails_the_others_are_stopped_and_it_is_named,
     a_panic_while_one_is_made_stops_the_others_and_goes_on,
-    what_makes_no_sense_is_said,
-    one_of_them_is_restarted_and_the_others_stay,
     a_panic_stops_all,
 }
 
@@ -166,51 +164,6 @@ fn a_panic_while_one_is_made_stops_the_others_and_goes_on<S: Twin>() {
     assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
     assert_eq!(processes_with(MARK, &mark), []);
     assert_eq!(fs::read_to_string(log).unwrap(), "+db\n+api\n-api\n-db\n");
-}
-
-fn what_makes_no_sense_is_said<S: Twin>() {
-    let fails = |builder: GroupBuilder<'static>, text: &str| {
-        let error = S::Group::start(builder).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(text), "{error}");
-    };
-    let group = || Group::builder().server("db", &[], |_| Ok(serves()));
-    fails(
-        group().server("db", &[], |_| Ok(serves())),
-        "two servers of the group have the name `db`",
-    );
-    fails(
-        group().server("api", &["dp"], |_| Ok(serves())),
-        "`api` needs `dp`, which was not added before it; were: `db`",
-    );
-    fails(
-        group().server("api", &[], |needs| {
-            needs.server("db")?;
-            Ok(serves())
-        }),
-        "`api` does not say that it needs `db`; it says: none",
-    );
-    let nothing = |_: &portlease::Needs<'_>| Ok(Server::builder(child_command(&["serve"])));
-    fails(group().server("api", &[], nothing), "server `api` of the group failed to start");
-    let mut group = S::Group::start(group()).unwrap();
-    let error = group.server("api").unwrap_err().to_string();
-    assert_eq!(error, "there is no server `api` in the group; there are: `db`");
-    assert!(group.server_mut("api").is_err());
-}
-
-fn one_of_them_is_restarted_and_the_others_stay<S: Twin>() {
-    let group = Group::builder().server("db", &[], |_| Ok(serves()));
-    let group = group.server("api", &["db"], |_| Ok(serves()));
-    let mut group = S::Group::start(group).unwrap();
-    let api = group.server("api").unwrap().pid();
-    let db = group.server_mut("db").unwrap();
-    let (pid, port) = (db.pid(), db.port());
-    db.signal(Signal::Kill).unwrap();
-    db.wait(DEADLINE).unwrap().expect("it ends of SIGKILL");
-    db.restart().unwrap();
-    assert_ne!(db.pid(), pid);
-    assert_eq!((db.port(), who_answers(db.addr())), (port, db.pid()));
-    assert_eq!(who_answers(group.server("api").unwrap().addr()), api);
 }
 
 /// Also if it is the group that a panic drops; then nobody waits long for a server that will not go.

@@ -5,12 +5,14 @@
 mod support;
 
 mod directory;
+mod groups;
 mod killed;
 mod output;
 mod places;
 mod ready;
 mod restarts;
 mod servers;
+mod supervision;
 #[cfg(windows)]
 mod unsupported;
 
