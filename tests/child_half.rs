@@ -1,5 +1,6 @@
-//! The child's half: one program, which asks for its listeners by `portlease::child`, under each way to agree
-//! on a port; and what it says when it gets none. Messages that mention a port: `messages.rs`.
+//! The child's half: which of the sockets that it inherits a program gets by `portlease::child`, and what it
+//! says when it gets none. Under each way to agree on a port: `everywhere`. Messages that mention a port:
+//! `messages.rs`.
 #![cfg(target_os = "linux")] // inherited sockets, and looks into `/proc`
 
 mod support;
@@ -11,30 +12,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use portlease::{Server, ServerBuilder};
+use portlease::Server;
 use socket2::{Domain, Socket, Type};
 use support::{
-    Allotment, DEADLINE, OwnRegistry, TestChild, child_command, child_path, eventually, shell,
-    stdout_of, who_answers,
+    Allotment, OwnRegistry, TestChild, by_itself, child_command, child_path, eventually, fails,
+    own_half_command, shell, stdout_of, who_answers,
 };
-
-/// The program, whose further ports have these names.
-fn own_half(names: &[&str]) -> ServerBuilder {
-    Server::builder(own_half_command(names)).name("api")
-}
-
-fn own_half_command(names: &[&str]) -> Command {
-    child_command(&[&["own-half"], names].concat())
-}
-
-/// As nobody started it who has anything to do with ports.
-fn by_itself(mut command: Command) -> Command {
-    let of_sockets = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-    for name in of_sockets.into_iter().chain(["PORT", "GRPC_PORT", "PORTLEASE_COOKIE"]) {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// The child program, which inherits this as descriptor 3; all that it prints goes to standard output.
 fn inherits(descriptor: impl Into<OwnedFd>, arguments: &[&str]) -> Command {
@@ -47,91 +30,6 @@ fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
-}
-
-/// It serves on its main port, and on those of these names.
-fn check(server: &Server, names: &[&str]) {
-    let said = |variable: &str, port: u16| {
-        let line = format!("{variable}={port}");
-        let is_it = |text: &str| text == line;
-        server.wait_for_line_where(&format!("that is {line}"), DEADLINE, is_it).unwrap();
-    };
-    assert_eq!(who_answers(server.addr()), server.pid());
-    said("PORT", server.port());
-    for name in names {
-        let port = server.port_of(name).unwrap_or_else(|| panic!("no {name}: {server:?}"));
-        assert_ne!(port, server.port());
-        assert_eq!(who_answers(("127.0.0.1", port)), server.pid(), "{name}");
-        said(&format!("{}_PORT", name.to_uppercase().replace('-', "_")), port);
-    }
-}
-
-/// It serves so at its first start and at two more; on the same ports, if those are leased.
-fn check_restarts(builder: ServerBuilder, names: &[&str], is_leased: bool) {
-    let mut server = builder.start().unwrap();
-    let ports = |server: &Server| {
-        let named = names.iter().map(|name| server.port_of(name));
-        named.chain([Some(server.port())]).collect::<Vec<_>>()
-    };
-    let first = ports(&server);
-    check(&server, names);
-    for _ in 0..2 {
-        server.restart().unwrap();
-        check(&server, names);
-        assert!(!is_leased || ports(&server) == first, "{first:?}, then {:?}", ports(&server));
-    }
-}
-
-#[test]
-fn one_program_in_each_way() {
-    let activated = || {
-        let mut command = portlease::socket_activated(child_path());
-        command.arg("own-half");
-        Server::builder(command)
-    };
-    check_restarts(own_half(&[]).env_port("PORT"), &[], true);
-    check_restarts(own_half(&[]).inherit_port(), &[], true);
-    check_restarts(own_half(&[]).inherit_port().env_port("PORT"), &[], true);
-    check_restarts(activated().inherit_port(), &[], true);
-    check_restarts(own_half(&[]).report_port(), &[], false);
-    check_restarts(own_half(&[]).observe_port(), &[], false);
-}
-
-/// As is written on it: its own way to end, too.
-#[cfg(feature = "tokio")]
-#[test]
-fn one_program_on_tokio_in_each_way() {
-    let names = &["grpc"];
-    let program = || Server::builder(child_command(&["own-half-awaited", "grpc"]));
-    let told = program().env_port("PORT").env_port_named("grpc", "GRPC_PORT");
-    check_restarts(told, names, true);
-    check_restarts(program().inherit_port().inherit_port_named("grpc"), names, true);
-    check_restarts(program().report_port(), names, false);
-    let alone = || Server::builder(child_command(&["own-half-awaited"]));
-    check_restarts(alone().observe_port(), &[], false);
-    let stopped = alone().env_port("PORT").start().unwrap().stop().unwrap();
-    assert!(stopped.success() && stopped.output().ends_with("asked to end\n"), "{stopped:?}");
-}
-
-#[test]
-fn further_ports_in_each_way() {
-    let names = &["grpc", "my-admin"];
-    let program = || own_half(names);
-    let told = |builder: ServerBuilder| {
-        builder.env_port_named("grpc", "GRPC_PORT").env_port_named("my-admin", "MY_ADMIN_PORT")
-    };
-    let inherited =
-        |builder: ServerBuilder| builder.inherit_port_named("grpc").inherit_port_named("my-admin");
-    check_restarts(told(program().env_port("PORT")), names, true);
-    check_restarts(inherited(program().inherit_port()), names, true);
-    check_restarts(program().report_port(), names, false);
-    // Each by a way of its own.
-    check_restarts(inherited(program().env_port("PORT")), names, true);
-    check_restarts(told(program().inherit_port()), names, true);
-    check_restarts(inherited(program().report_port()), names, false);
-    check_restarts(told(program().report_port()), names, false);
-    let mixed = program().env_port("PORT").env_port_named("grpc", "GRPC_PORT");
-    check_restarts(mixed.inherit_port_named("my-admin"), names, true);
 }
 
 #[test]
@@ -181,7 +79,10 @@ fn sockets_are_known_by_their_names() {
     // The main one comes last.
     let script = "export LISTEN_FDNAMES=grpc:main; exec \"$0\" own-half grpc 5<&3 3<&4 4<&5 5<&-";
     let builder = Server::builder(shell(script)).inherit_port().inherit_port_named("grpc");
-    check(&builder.start().unwrap(), &["grpc"]);
+    let server = builder.start().unwrap();
+    for port in [server.port(), server.port_of("grpc").unwrap()] {
+        assert_eq!(who_answers(("127.0.0.1", port)), server.pid());
+    }
     // Without its name, as systemd passes it, or without any: the first.
     for names in [Some("my-server.socket"), Some(""), None] {
         let (listener, port) = listen();
@@ -264,14 +165,6 @@ fn it_is_taken_once() {
     eventually("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err_and(refused));
 }
 
-/// The program ends, and says this, and nothing else.
-fn fails(command: &mut Command, expected: &str) {
-    let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert_eq!(String::from_utf8(said).unwrap(), format!("{expected}\n"), "{command:?}");
-    assert_eq!(output.status.code(), Some(1));
-}
-
 const NOT_OPEN: &str = "InvalidInput: failed to take the inherited socket, descriptor 3 (LISTEN_FDS is 1): \
      it is not open; whoever sets LISTEN_FDS has to pass it; if LISTEN_FDS was meant for the process that \
      started this one, let that remove it (`Command::env_remove`)";
@@ -351,31 +244,4 @@ fn an_environment_that_tells_of_no_sockets() {
     let mut many = by_itself(shell("exec \"$0\" own-half 3<&-"));
     let expected = NOT_OPEN.replace("LISTEN_FDS is 1", "LISTEN_FDS is 65535");
     fails(many.env("LISTEN_FDS", "65535"), &expected);
-}
-
-#[test]
-fn names_that_no_port_has() {
-    for name in ["", "a:b", "a=b", "ä"] {
-        let expected = format!(
-            "InvalidInput: {name:?}: no port can have that name; use letters, digits, `_` and `-` of \
-             ASCII"
-        );
-        fails(&mut by_itself(own_half_command(&[name])), &expected);
-        fails(&mut by_itself(child_command(&["announce", name, "1"])), &expected);
-    }
-    let expected =
-        "InvalidInput: \"main\" is the server's main port: use `listener()` and `announce(..)`";
-    fails(&mut by_itself(own_half_command(&["main"])), expected);
-}
-
-#[test]
-fn its_parts() {
-    let says = |command: &mut Command| stdout_of(&command.output().unwrap());
-    let asks = || by_itself(child_command(&["port-from-env"]));
-    assert_eq!(says(&mut asks()), "None");
-    assert_eq!(says(asks().env("PORT", "0")), "Some(0)");
-    assert_eq!(says(asks().env("PORT", "65535")), "Some(65535)");
-    assert_eq!(says(&mut child_command(&["announce", "40123"])), "PORT=40123");
-    let announce = &["announce", "my-admin", "40124"];
-    assert_eq!(says(&mut child_command(announce)), "MY_ADMIN_PORT=40124");
 }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod child_half;
 mod directory;
 mod groups;
 mod killed;

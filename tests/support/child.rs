@@ -80,7 +80,7 @@ fn main() {
         ["exists", path] => process::exit(i32::from(!Path::new(path).exists())),
         ["exit", code] => process::exit(code.parse().unwrap()),
         ["own-half", ref names @ ..] => own_half(names),
-        #[cfg(all(unix, feature = "tokio"))]
+        #[cfg(feature = "tokio")]
         ["own-half-awaited", ref names @ ..] => own_half_awaited(names),
         ["own-half-on", ip] => {
             serve_with_each(&[or_exit(child::listener_on(ip.parse::<IpAddr>().unwrap()))]);
@@ -418,15 +418,20 @@ fn own_half(names: &[&str]) -> ! {
     serve_with_each(&listeners.map(or_exit).collect::<Vec<_>>())
 }
 
-/// The same server on tokio, which handles `SIGTERM` itself.
-#[cfg(all(unix, feature = "tokio"))]
+/// The same server on tokio, which ends by itself when it is asked to.
+#[cfg(feature = "tokio")]
 #[tokio::main(flavor = "current_thread")]
 async fn own_half_awaited(names: &[&str]) {
     use portlease::tokio::child;
-    use tokio::signal::unix::{SignalKind, signal};
 
     // Before it is ready, from when on it may be asked to end.
-    let mut asked = signal(SignalKind::terminate()).unwrap();
+    #[cfg(unix)]
+    let mut asked = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::terminate()).unwrap()
+    };
+    #[cfg(windows)]
+    let mut asked = tokio::signal::windows::ctrl_break().unwrap();
     let named = names.iter().map(|name| child::listener_named(name));
     for listener in named.chain(iter::once_with(child::listener)) {
         let listener = or_exit(listener);

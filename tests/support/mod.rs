@@ -49,6 +49,28 @@ pub(crate) fn child_command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The program that asks for its listeners itself, whose further ports have these names.
+pub(crate) fn own_half_command(names: &[&str]) -> Command {
+    child_command(&[&["own-half"], names].concat())
+}
+
+/// As nobody started it who has anything to do with ports.
+pub(crate) fn by_itself(mut command: Command) -> Command {
+    let of_sockets = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+    for name in of_sockets.into_iter().chain(["PORT", "GRPC_PORT", "PORTLEASE_COOKIE"]) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Such a program ends, and says this, and nothing else.
+pub(crate) fn fails(command: &mut Command, expected: &str) {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert_eq!(String::from_utf8(said).unwrap(), format!("{expected}\n"), "{command:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// A script in which `"$0"` is the child program.
 pub(crate) fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -334,6 +356,11 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     None
 }
 
+/// Whether this Windows is wine's, which does not do all that Windows does: `.ci/windows-tests` says so.
+pub(crate) fn is_wine() -> bool {
+    env::var_os("PORTLEASE_TEST_WINE").is_some()
+}
+
 #[cfg(unix)]
 pub(crate) fn is_root() -> bool {
     uid() == 0
@@ -354,11 +381,6 @@ pub(crate) fn stdout_of(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
     out.trim_end().to_owned()
-}
-
-/// Whether this Windows is wine's, which does not do all that Windows does: `.ci/windows-tests` says so.
-pub(crate) fn is_wine() -> bool {
-    env::var_os("PORTLEASE_TEST_WINE").is_some()
 }
 
 /// Waits until `condition` holds, and fails if that takes too long.
