@@ -1,5 +1,6 @@
 //! What only `portlease::tokio` does: futures that are dropped half-way, drops inside a runtime, lines as
-//! they come. What it shares with the sync side is tested beside that.
+//! they come. What it shares with the sync side is tested beside that; what a shell and `/proc` are not needed
+//! for: `everywhere`.
 #![cfg(target_os = "linux")] // shells, and looks into `/proc`
 
 mod support;
@@ -15,14 +16,14 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use portlease::tokio::{Group, Lines, Server};
-use portlease::{Bound, ErrorKind, GroupBuilder, Lease, LeaseBuilder, Ready, ServerBuilder};
+use portlease::{GroupBuilder, Lease, LeaseBuilder, Ready, ServerBuilder};
 use support::alone::{children, descriptors, in_own_process, threads};
 use support::{
     DEADLINE, MARK, OwnRegistry, bounded, child_command, eventually, lives, processes_with, shell,
     unique_mark, who_answers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 fn serves() -> ServerBuilder {
@@ -321,36 +322,6 @@ fn waits_that_are_dropped_change_nothing() {
     });
 }
 
-#[test]
-fn a_lease_that_is_waited_for() {
-    let own = OwnRegistry::new();
-    let held = own.request().lease().unwrap();
-    let port = held.port();
-    let wait =
-        |own: &OwnRegistry| portlease::tokio::lease(own.request().exact(port).wait(DEADLINE));
-    assert!(poll_and_drop(wait(&own), 3).is_none());
-    let runtime = current_thread();
-    let lease = runtime.block_on(async {
-        let waiting = tokio::spawn(wait(&own));
-        tokio::task::yield_now().await;
-        drop(held);
-        waiting.await.unwrap().unwrap()
-    });
-    assert_eq!(lease.port(), port);
-}
-
-#[tokio::test]
-async fn several_leases() {
-    let own = OwnRegistry::new();
-    let many = portlease::tokio::lease_many(own.request(), 2).await.unwrap();
-    let block = portlease::tokio::lease_block(own.request(), 2).await.unwrap();
-    assert_eq!(block[0].port() + 1, block[1].port());
-    let ports = [block[1].port(), many[0].port()];
-    drop((many, block));
-    let exact = portlease::tokio::lease_exact(own.request(), &ports).await.unwrap();
-    assert_eq!([exact[0].port(), exact[1].port()], ports);
-}
-
 /// Drops a server that would not go for a minute, where `drop_there` does it; who waits for it would be
 /// here for a minute.
 fn the_drop_does_not_wait(drop_there: impl FnOnce(Server)) {
@@ -528,55 +499,6 @@ async fn get(server: &Server) -> String {
     answer.rsplit("\r\n").next().unwrap().to_owned()
 }
 
-/// As one that tests share, of which each has a runtime of its own.
-#[test]
-fn a_server_outlives_the_runtime_that_started_it() {
-    let mut server = current_thread().block_on(Server::start(serves())).unwrap();
-    let mut lines = server.follow();
-    multi_thread().block_on(async {
-        assert_eq!(next(&mut lines).await.as_deref(), Some("serving"));
-        server.restart().await.unwrap();
-        assert_eq!(get(&server).await, server.pid().to_string());
-        assert_eq!(next(&mut lines).await, None);
-    });
-    current_thread().block_on(server.stop()).unwrap();
-}
-
-/// A clock that jumps to the next timer whenever nothing else is to be done.
-#[tokio::test(start_paused = true)]
-async fn with_time_that_is_paused() {
-    let timer = tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
-    let mut server = Server::start(serves()).await.unwrap();
-    server.wait_for_line("serving", DEADLINE).await.unwrap();
-    server.restart().await.unwrap();
-    assert_eq!(server.wait(Duration::from_millis(1)).await.unwrap(), None);
-    server.stop().await.unwrap();
-    assert!(timer.is_finished(), "the time was not paused: this tests nothing");
-}
-
-#[test]
-fn a_closure_that_panics() {
-    let builder = || {
-        let panics = Ready::when("this panics", |_| panic!("on purpose"));
-        serves().ready(panics)
-    };
-    let runtime = current_thread();
-    let start = || runtime.block_on(Server::start(builder()));
-    let panic = catch_unwind(AssertUnwindSafe(start)).unwrap_err();
-    assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
-    let mut starts = 0;
-    let once = portlease::Server::with(move |_| {
-        starts += 1;
-        assert_eq!(starts, 1);
-        child_command(&["serve"])
-    });
-    let mut server = runtime.block_on(Server::start(once.report_port())).unwrap();
-    let restart = || runtime.block_on(server.restart());
-    catch_unwind(AssertUnwindSafe(restart)).unwrap_err();
-    let error = runtime.block_on(server.stop()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Exited);
-}
-
 /// The next line's text.
 async fn next(lines: &mut Lines) -> Option<String> {
     let next = tokio::time::timeout(DEADLINE, lines.next()).await.unwrap();
@@ -621,49 +543,6 @@ async fn lines_that_come_too_fast_are_counted() {
         last = Some(line);
     }
     assert_eq!((last.as_deref(), lines.missed()), (Some("100000"), first - 1));
-}
-
-#[tokio::test]
-async fn sockets() {
-    let bound = portlease::bind().unwrap();
-    let addr = bound.addr();
-    assert_eq!(bound.url("a"), format!("http://{addr}/a"));
-    let listener = bound.into_tokio().unwrap();
-    let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(addr));
-    assert_eq!(accepted.unwrap().1, connected.unwrap().local_addr().unwrap());
-    let lease = Lease::builder().udp().lease().unwrap();
-    let listener = lease.bind_tokio().unwrap();
-    assert_eq!(listener.local_addr().unwrap(), lease.addr());
-    let socket = lease.bind_udp_tokio().unwrap();
-    let other = Bound::udp().unwrap().into_tokio().unwrap();
-    hears(&socket, &other).await;
-    assert_eq!(lease.bind_tokio().unwrap_err().kind(), ErrorKind::PortTaken);
-}
-
-async fn hears(one: &UdpSocket, other: &UdpSocket) {
-    other.send_to(b"hello", one.local_addr().unwrap()).await.unwrap();
-    let mut received = [0; 10];
-    let (size, from) = one.recv_from(&mut received).await.unwrap();
-    assert_eq!((&received[..size], from), (&b"hello"[..], other.local_addr().unwrap()));
-}
-
-#[test]
-fn a_socket_outside_of_a_runtime_is_an_error() {
-    let lease = portlease::lease().unwrap();
-    let errors = [
-        portlease::bind().unwrap().into_tokio().unwrap_err(),
-        Bound::udp().unwrap().into_tokio().unwrap_err(),
-        lease.bind_tokio().unwrap_err(),
-        lease.bind_udp_tokio().unwrap_err(),
-        // Before it takes or announces any.
-        portlease::tokio::child::listener().unwrap_err(),
-        portlease::tokio::child::listener_on([127, 0, 0, 1]).unwrap_err(),
-        portlease::tokio::child::listener_named("grpc").unwrap_err(),
-    ];
-    for error in errors {
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains("inside a tokio runtime"), "{error}");
-    }
 }
 
 /// Polls `future` until it has something to say, which nobody hears: it is dropped then.

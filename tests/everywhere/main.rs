@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "tokio")]
+mod awaited;
 mod child_half;
 mod directory;
 mod groups;
