@@ -8,9 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::Command;
 
 use portlease::{ErrorKind, Registry};
-use support::{
-    Allotment, DEADLINE, OwnRegistry, SomebodyElse, child_command, is_root, stdout_of, unshare,
-};
+use support::{Allotment, DEADLINE, OwnRegistry, SomebodyElse, is_root, stdout_of, unshare};
 
 /// Opens a registry where `spoil` was at work, and says what is wrong with it.
 fn refusal(spoil: impl Fn(&std::path::Path)) -> String {
@@ -45,17 +43,6 @@ fn what_is_in_the_place_of_the_directory() {
         });
         assert!(text.contains("it belongs to uid 12345, and this process runs as uid 0"), "{text}");
     }
-}
-
-#[test]
-fn a_directory_whose_parent_is_missing_is_created_with_it() {
-    let dir = tempfile::tempdir().unwrap();
-    Registry::open(dir.path().join("a/b/c")).unwrap();
-    let blocked = dir.path().join("file");
-    fs::write(&blocked, "").unwrap();
-    let error = Registry::open(blocked.join("registry")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Registry);
-    assert!(error.to_string().starts_with("failed to create "), "{error}");
 }
 
 #[test]
@@ -198,13 +185,4 @@ fn a_squatter_in_the_default_place() {
         answer.contains("/tmp/portlease-0-7 cannot be used: it is not a directory"),
         "{answer}"
     );
-}
-
-#[test]
-fn a_place_from_the_environment() {
-    let own = OwnRegistry::new();
-    let mut command = child_command(&["try"]);
-    command.current_dir(own.dir.path()).env("PORTLEASE_DIR", "relative/dir");
-    assert!(stdout_of(&command.output().unwrap()).starts_with("leased 2"));
-    assert!(own.dir.path().join("relative/dir").is_dir());
 }

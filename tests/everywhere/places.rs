@@ -1,8 +1,31 @@
-//! What is said of a port.
+//! Where the registry is, and what is said of a port.
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
+use portlease::{ErrorKind, Registry};
+
 use super::support::{OwnRegistry, child_command, stdout_of};
+
+#[test]
+fn a_directory_whose_parent_is_missing_is_created_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    Registry::open(dir.path().join("a/b/c")).unwrap();
+    let blocked = dir.path().join("file");
+    fs::write(&blocked, "").unwrap();
+    let error = Registry::open(blocked.join("registry")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Registry);
+    assert!(error.to_string().starts_with("failed to create "), "{error}");
+}
+
+#[test]
+fn a_place_from_the_environment() {
+    let own = OwnRegistry::new();
+    let mut command = child_command(&["try"]);
+    command.current_dir(own.dir.path()).env("PORTLEASE_DIR", "relative/dir");
+    assert!(stdout_of(&command.output().unwrap()).starts_with("leased 2"));
+    assert!(own.dir.path().join("relative/dir").is_dir());
+}
 
 #[test]
 fn what_somebody_listens_on_is_not_free() {
