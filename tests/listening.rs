@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{Error, ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use portlease::{Error, ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal, SocketState};
 use socket2::SockRef;
 use support::alone::in_own_small_world;
 use support::twin::{Twin, not_ready, table};
@@ -455,7 +455,7 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
     };
     let sees_two = |error: &Error| {
         let sockets = error.diagnosis().expect("a stranger is there").sockets();
-        sockets.iter().filter(|socket| !socket.is_hold()).count() == 2
+        sockets.iter().filter(|socket| socket.state() == SocketState::Listening).count() == 2
     };
     let error = not_ready::<S>(builder, sees_two);
     let diagnosis = error.diagnosis().unwrap();
