@@ -366,12 +366,13 @@ mod tests {
              next: let any port be chosen: who it is, the kernel does not tell; it may be a lease of \
              another user or registry",
         );
-        check(
-            &with(Bind::NotPermitted),
-            Cause::NotPermitted,
-            "port 5432 is not to be bound by this process\n  \
-             next: let any port be chosen: the system excludes this one",
-        );
+        let next = if cfg!(windows) {
+            "take another port: `netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved"
+        } else {
+            "let any port be chosen: the system excludes this one"
+        };
+        let text = format!("port 5432 is not to be bound by this process\n  next: {next}");
+        check(&with(Bind::NotPermitted), Cause::NotPermitted, &text);
         check(
             &Diagnosis { blind: blind(), ..nothing() },
             Cause::Unknown,

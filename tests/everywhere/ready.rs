@@ -57,14 +57,13 @@ fn what_is_never_ready<S: Twin>() {
     };
     let pigs_fly = Ready::when("pigs fly", |_| false);
     let no_file = format!("there is no {}", none.display());
-    let status = if cfg!(windows) { "exit code: 3" } else { "exit status: 3" };
-    let ended = format!("{:?} ended with {status}", child_path());
+    let fails = format!("the command {:?} ", child_path());
     thread::scope(|scope| {
         for (ready, expected) in [
             (Ready::http_status("/", 204), "/: status 200, not 204"),
             (Ready::line("cold"), "it has not printed a line that contains \"cold\""),
             (Ready::file(&none), &no_file),
-            (Ready::command(|_| child_command(&["exit", "3"])), &ended),
+            (Ready::command(|_| child_command(&["exit", "3"])), &fails),
             (Ready::listening().and(pigs_fly), "it is not so that pigs fly"),
         ] {
             scope.spawn(move || never(ready, expected));
