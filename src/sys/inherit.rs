@@ -125,8 +125,9 @@ mod tests {
             let mut other = command.env("IS_GIVEN", "false").spawn().expect("a shell");
             drop(sockets);
             let said: io::Result<Vec<String>> = ends.into_iter().map(io::read_to_string).collect();
-            assert!(other.try_wait().expect("wait").is_none(), "it has ended");
+            let lives = other.try_wait().expect("wait").is_none();
             other.kill().and_then(|()| other.wait()).expect("its end");
+            assert!(lives, "it has ended before");
             assert_eq!(said.expect("an end"), ["three\n", "four\n"]);
         }
     }
