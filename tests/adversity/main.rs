@@ -126,62 +126,28 @@ fn all_happened(tally: &Tally, tools: &Tools) {
     }
 }
 
-#[test]
-fn every_system_call_of_a_lease_fails_once() {
-    if in_own_small_world("every_system_call_of_a_lease_fails_once") {
-        sweep("lease", usize::MAX);
-    }
+/// Makes a test of each program of `support/rehearsal.rs`, with how many of its calls fail.
+macro_rules! sweeps {
+    ($($(#[$attribute:meta])* $test:ident: $program:literal, $at_most:expr;)+) => {
+        $(#[test] $(#[$attribute])* fn $test() {
+            if in_own_small_world(stringify!($test)) {
+                sweep($program, $at_most);
+            }
+        })+
+    };
 }
 
-#[test]
-fn every_system_call_of_some_leases_and_a_block_fails_once() {
-    if in_own_small_world("every_system_call_of_some_leases_and_a_block_fails_once") {
-        sweep("some", one_a_second());
-    }
-}
-
-#[test]
-fn every_system_call_of_a_lease_that_is_waited_for_fails_once() {
-    if in_own_small_world("every_system_call_of_a_lease_that_is_waited_for_fails_once") {
-        sweep("exact", one_a_second());
-    }
-}
-
-#[test]
-fn every_system_call_of_a_lease_over_time_wait_fails_once() {
-    if in_own_small_world("every_system_call_of_a_lease_over_time_wait_fails_once") {
-        sweep("over-time-wait", one_a_second());
-    }
-}
-
-/// Some of its 240 by default, all if there is time.
-#[test]
-fn every_system_call_of_a_server_fails_once() {
-    if in_own_small_world("every_system_call_of_a_server_fails_once") {
-        sweep("server", one_a_second());
-    }
-}
-
-/// The same, of 460.
-#[test]
-fn every_system_call_of_a_restart_fails_once() {
-    if in_own_small_world("every_system_call_of_a_restart_fails_once") {
-        sweep("restart", one_a_second());
-    }
-}
-
-#[test]
-fn every_system_call_of_a_server_that_reports_its_port_fails_once() {
-    if in_own_small_world("every_system_call_of_a_server_that_reports_its_port_fails_once") {
-        sweep("reported", one_a_second());
-    }
-}
-
-#[test]
-fn every_system_call_of_a_group_fails_once() {
-    if in_own_small_world("every_system_call_of_a_group_fails_once") {
-        sweep("group", one_a_second());
-    }
+sweeps! {
+    every_system_call_of_a_lease_fails_once: "lease", usize::MAX;
+    every_system_call_of_some_leases_and_a_block_fails_once: "some", one_a_second();
+    every_system_call_of_a_lease_that_is_waited_for_fails_once: "exact", one_a_second();
+    every_system_call_of_a_lease_over_time_wait_fails_once: "over-time-wait", one_a_second();
+    /// Some of its 240 by default, all if there is time.
+    every_system_call_of_a_server_fails_once: "server", one_a_second();
+    /// The same, of 460.
+    every_system_call_of_a_restart_fails_once: "restart", one_a_second();
+    every_system_call_of_a_server_that_reports_its_port_fails_once: "reported", one_a_second();
+    every_system_call_of_a_group_fails_once: "group", one_a_second();
 }
 
 /// About a call each second, where it was said how long to go on: a call of a longer program takes some tenths
