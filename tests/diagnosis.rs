@@ -12,9 +12,10 @@ use std::process::{Command, Output, Stdio};
 
 use portlease::{Cause, Server};
 use support::real;
-use support::snapshot::{Snapshot, Varying, lacked_time};
+use support::snapshot::{Snapshot, Varying, in_time};
 use support::{
-    Gone, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, stdout_of, unshare,
+    Gone, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, stdout_of, table_has,
+    unshare,
 };
 
 /// In a mount namespace of its own. Since Linux 5.8, each mount of `/proc` has options of its own.
@@ -36,7 +37,7 @@ const CONTAINER: &str = "export PORTLEASE_DIR=\"$1\" PORTLEASE_RANGE=\"$2\"
 fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
     let mut snapshot = Snapshot::new(&format!("diagnosis/{name}"));
     let mut add = |who: &str, look: &mut dyn FnMut() -> Option<Output>| {
-        let text = in_time(look);
+        let text = in_time(|| look().map(|output| stdout_of(&output)));
         text.iter().for_each(|text| snapshot.add(who, varying.replace(text)));
     };
     let port = port.to_string();
@@ -67,16 +68,6 @@ fn check(name: &str, own: &OwnRegistry, port: u16, varying: &Varying) {
     snapshot.check();
 }
 
-/// What a look says that had the time for it: on a busy machine, not each one has.
-fn in_time(look: &mut dyn FnMut() -> Option<Output>) -> Option<String> {
-    let mut text = None;
-    eventually("there is time to look", || {
-        text = look().map(|output| stdout_of(&output));
-        !text.as_ref().is_some_and(|text| lacked_time(text))
-    });
-    text
-}
-
 fn varying(port: u16, pid: u32) -> Varying {
     Varying::new().number(port, "PORT").number(pid, "PID")
 }
@@ -88,16 +79,7 @@ fn wait_for_listener(port: u16) {
 /// In this state, of these tables. Not by `diagnose`: it binds a port on which it sees nothing, and a server
 /// that binds it in the same moment would be refused.
 fn wait_for_socket(tables: &[&str], state: &str, port: u16) {
-    let local = format!(":{port:04X}");
-    let is_it = |line: &str| {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        fields.get(1).is_some_and(|it| it.ends_with(&local)) && fields.get(3) == Some(&state)
-    };
-    let has_it = |table: &&str| {
-        let text = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
-        text.lines().any(is_it)
-    };
-    eventually("it is there", || tables.iter().any(has_it));
+    eventually("it is there", || tables.iter().any(|table| table_has(table, state, port)));
 }
 
 /// A server as people run it, whose lease is not in the registry of who looks.

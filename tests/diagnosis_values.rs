@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use portlease::{Cause, Diagnosis, Lease, Role, Socket, SocketState, check, diagnose};
 use socket2::{Domain, Type};
 use support::alone;
-use support::snapshot::{Snapshot, Varying, lacked_time};
+use support::snapshot::{Snapshot, Varying, in_time, lacked_time};
 use support::{
     Allotment, OwnRegistry, SomebodyElse, TestChild, child_command, eventually, skip, stdout_of,
 };
@@ -348,11 +348,7 @@ fn whether_addresses_can_be_bound() {
         role.extend(addrs.iter().map(String::as_str));
         let mut role = child_command(&role);
         own.lend_to(&mut role);
-        let mut answer = String::new();
-        eventually("there is time to look", || {
-            answer = stdout_of(&role.output().unwrap());
-            !lacked_time(&answer)
-        });
+        let answer = in_time(|| Some(stdout_of(&role.output().unwrap()))).unwrap();
         let are_free = answer.lines().filter(|line| matches!(*line, "free" | "not free"));
         let are_free: Vec<_> = are_free.map(|line| line == "free").collect();
         assert_eq!(are_free, expected, "{answer}");

@@ -1,9 +1,10 @@
 //! Whether a port is leased, as others see it: by the slot's lock, and by binds, which have to be refused.
 //!
-//! Of the binds, each is exclusive, and of one address, since the hold is on all of both families. One loopback address is of no server here, so that neither a listener nor a
-//! connection in TIME_WAIT can refuse its bind: only what is on the wildcard can.
+//! Of the binds, each is exclusive, and of one address, since the hold is on all of both families. One loopback
+//! address is of no server here, so that neither a listener nor a connection in TIME_WAIT can refuse its bind:
+//! only what is on the wildcard can.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use fs2::FileExt;
 use socket2::{Domain, Socket, Type};
 
+use crate::support::table_has;
 use crate::talk::Problem;
 use crate::trouble::slots;
 
@@ -64,10 +66,5 @@ pub(crate) fn is_locked(path: &Path, port: u16) -> Result<(), Problem> {
 
 /// Whether connections to a former user of `port` are in TIME_WAIT.
 pub(crate) fn is_in_time_wait(port: u16) -> bool {
-    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
-    let local = format!(":{port:04X}");
-    table.lines().any(|line| {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        fields[1].ends_with(&local) && fields[3] == "06"
-    })
+    table_has("tcp", "06", port)
 }

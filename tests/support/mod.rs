@@ -13,7 +13,7 @@ pub(crate) mod twin;
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 #[cfg(unix)]
@@ -354,6 +354,20 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     assert!(env::var_os("PORTLEASE_TEST_ALL").is_none(), "must not be skipped: {reason}");
     eprintln!("skipped: {reason}");
     None
+}
+
+/// Whether this table of the kernel (`tcp`, `udp6`) has a socket on `port` in this state, a number of two digits.
+#[cfg(target_os = "linux")]
+pub(crate) fn table_has(table: &str, state: &str, port: u16) -> bool {
+    let local = format!(":{port:04X}");
+    let text = match fs::read_to_string(format!("/proc/net/{table}")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return false, // no IPv6
+        text => text.unwrap(),
+    };
+    text.lines().any(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        fields.get(1).is_some_and(|it| it.ends_with(&local)) && fields.get(3) == Some(&state)
+    })
 }
 
 /// Whether this Windows is wine's, which does not do all that Windows does: `.ci/windows-tests` says so.

@@ -147,9 +147,19 @@ fn number_after(text: &str, words: &str, name: &str) -> String {
     replaced + rest
 }
 
-/// Whether a look had not the time for all of it, as on a busy machine: then it is repeated.
+/// Whether a look had not the time for all of it, as on a busy machine.
 pub(crate) fn lacked_time(text: &str) -> bool {
     text.contains("there was no time to see who") || text.contains("unseen: NoTime")
+}
+
+/// What a look says that had the time for it. `None`: it is not possible here.
+pub(crate) fn in_time(mut look: impl FnMut() -> Option<String>) -> Option<String> {
+    let mut text = None;
+    super::eventually("there is time to look", || {
+        text = look();
+        !text.as_ref().is_some_and(|text| lacked_time(text))
+    });
+    text
 }
 
 /// One file of texts, each under a heading.
