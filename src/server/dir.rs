@@ -132,7 +132,8 @@ impl Dir {
             return;
         }
         if state.is_made {
-            // What may fail: files of another user. They stay, as they would without us.
+            // What may fail: files of another user, which stay, as they would without us; and one that is made just
+            // now, by somebody whom nobody could see. The `Server` tries again when he has been killed.
             let fails = || fs::remove_dir_all(&self.path).is_err();
             state.is_made = fails() && {
                 open_all(&self.path);

@@ -156,8 +156,6 @@ impl Stopping {
                 Progress::Wait(LOOK_AGAIN)
             }
             Step::Done => {
-                // Where nobody can look, somebody may have made a file there until he was killed.
-                self.dir.remove();
                 let end = self.process.close();
                 let killed = std::mem::take(&mut self.killed).into_values().collect();
                 Progress::Done(Ok(Gone { end, killed, duration: self.start.elapsed() }))

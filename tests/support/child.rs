@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 use std::os::{fd::AsFd, unix::process::parent_id};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
-use std::sync::{Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -1028,14 +1028,25 @@ fn supervise_without_descriptors() {
     say(format_args!("{:?}", supervised.restarts()));
 }
 
-/// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM. It is
-/// known to be portlease's there too, for the half that `portlease::child` is.
+/// Run in a pid namespace with the `/proc` of another: stops a server whose worker ignores SIGTERM, and makes
+/// files in the server's directory. It is known to be portlease's there too, for the half that
+/// `portlease::child` is.
 fn stop_without_proc<S: Twin>() {
-    let mut command = Command::new("/bin/sh");
-    let script = "trap '' TERM; sh -c 'while :; do sleep 1; done' & echo WORKER=$!; trap - TERM; \
-                  echo COOKIE=$PORTLEASE_COOKIE; exec \"$0\" serve";
-    command.args(["-c", script]).arg(own_path());
-    let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
+    let dir = Arc::new(Mutex::new(PathBuf::new()));
+    let shared = Arc::clone(&dir);
+    let builder = Server::with(move |ports| {
+        // By several, so that the directory is hardly ever empty when it is to be removed.
+        let makes_files = "for who in 1 2 3 4; do
+                               (while i=$((i + 1)); do true >$who.$i || sleep 1; done) &
+                           done; wait";
+        let script = "trap '' TERM; sh -c \"$1\" & echo WORKER=$!; trap - TERM; \
+                      echo COOKIE=$PORTLEASE_COOKIE; exec \"$0\" serve";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(own_path()).arg(makes_files).current_dir(ports.dir());
+        ports.dir().clone_into(&mut shared.lock().unwrap());
+        command
+    });
+    let server = S::start(builder.env_port("PORT")).unwrap();
     let line = server.wait_for_line("WORKER=", Duration::from_secs(60)).unwrap();
     let worker = line.text().strip_prefix("WORKER=").unwrap().to_owned();
     server.wait_for_line("COOKIE=none", Duration::from_secs(60)).unwrap();
@@ -1046,7 +1057,14 @@ fn stop_without_proc<S: Twin>() {
         thread::sleep(Duration::from_millis(10));
         lives()
     });
-    say(if answers { "the worker lives" } else { "gone" });
+    let is_left = dir.lock().unwrap().exists();
+    say(if answers {
+        "the worker lives"
+    } else if is_left {
+        "its directory is left"
+    } else {
+        "gone"
+    });
 }
 
 /// Stops a server whose worker is nobody's child any more, and says what the worker is then.
