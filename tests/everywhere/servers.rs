@@ -1,9 +1,10 @@
 //! Servers: they serve where it was agreed, and are gone afterwards, with all that they started.
 
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Ready, Server, ServerBuilder};
+use portlease::{ErrorKind, Ready, Server, ServerBuilder, Signal};
 
 use super::support::twin::{Twin, table};
 use super::support::{DEADLINE, OwnRegistry, child_command, who_answers};
@@ -17,6 +18,8 @@ table! {
     a_port_of_its_own_choice,
     one_that_ends_is_an_error_with_its_output,
     one_that_is_not_there_is_an_error,
+    one_that_ends_because_its_port_is_in_use_is_told_so,
+    a_kill_of_one_that_has_ended_is_lost,
     what_makes_no_sense_is_said,
 }
 
@@ -77,6 +80,27 @@ fn one_that_is_not_there_is_an_error<S: Twin>() {
     let command = Command::new("no-such-program-of-portlease");
     let error = S::start(Server::builder(command).env_port("PORT")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Spawn, "{error}");
+}
+
+/// As it says itself; and where nobody can look who has the port, a bind confirms it.
+fn one_that_ends_because_its_port_is_in_use_is_told_so<S: Twin>() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    let port = lease.port();
+    let _stranger = lease.bind().unwrap();
+    // Where nobody can look who accepts, the stranger would do.
+    let never = Ready::listening().and(Ready::when("it is told", |_| false));
+    let error = S::start(server(&["serve"]).lease(lease).ready(never)).unwrap_err();
+    assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)), "{error:?}");
+}
+
+fn a_kill_of_one_that_has_ended_is_lost<S: Twin>() {
+    let server = S::start(server(&["serve"])).unwrap();
+    for _ in 0..20 {
+        server.signal(Signal::Kill).unwrap();
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!serves(server.port()));
 }
 
 fn what_makes_no_sense_is_said<S: Twin>() {
