@@ -211,7 +211,9 @@ impl Registry {
     /// Asked for each time, because a thread may change its namespace.
     pub(crate) fn space(&self) -> Result<Arc<Space>> {
         let shown = sys::net_namespace().map_err(|error| {
-            Error::io(ErrorKind::Registry, "see which network namespace this is", error)
+            let doing = "see in /proc/thread-self/ns/net which network namespace this is, to which the \
+                         ports belong; another try may succeed";
+            Error::io(ErrorKind::Registry, doing, error)
         })?;
         self.known(Namespace::Shown(shown), || {
             let ports = match &self.inner.ports {
