@@ -13,7 +13,7 @@ pub(crate) mod twin;
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 #[cfg(unix)]
@@ -361,7 +361,7 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
 pub(crate) fn table_has(table: &str, state: &str, port: u16) -> bool {
     let local = format!(":{port:04X}");
     let text = match fs::read_to_string(format!("/proc/net/{table}")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return false, // no IPv6
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false, // no IPv6
         text => text.unwrap(),
     };
     text.lines().any(|line| {
