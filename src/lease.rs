@@ -82,7 +82,8 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// [`port`](Lease::port).
 ///
 /// A freed port rests for 10 s, so that a late client of the last server does not reach the next:
-/// others go first, unless 64 resting ones are met before a rested one, or it is asked for by number.
+/// others go first, unless 64 resting ones, or 16 that programs without a lease have, are met before a rested
+/// one, or it is asked for by number.
 ///
 /// # What this does not guarantee
 ///

@@ -27,6 +27,12 @@ use crate::registry::{Registry, Space, cannot};
 /// half of the ports resting, 64 of them are met before a rested one in one of 2^64 leases.
 const MAX_RESTING: usize = 64;
 
+/// How many ports may refuse the hold before those that were released lately are as good as any.
+///
+/// The marks do not tell of ports that another registry holds: each of them costs a third of a lease to find
+/// out. Where it holds 99 of 100, and the free ones are all resting, nearly all ports would be asked for.
+const MAX_PATIENCE: usize = 16;
+
 /// Of how many ports the marks are read at once: of 10 000, that takes three times as long.
 const AT_ONCE: u32 = 1024;
 
@@ -204,7 +210,7 @@ fn any(taker: &mut Taker<'_>, ports: &PortSet, count: usize) -> Result<AllOr<Tal
                 Use::Resting(age) => resting.push((age, port)),
                 Use::Taken => taken.push(port),
             }
-            if resting.len() >= MAX_RESTING {
+            if resting.len() >= MAX_RESTING || walk.refused.len() >= MAX_PATIENCE {
                 walk.take_longest_rested(taker, &mut resting)?;
             }
         }
@@ -232,12 +238,15 @@ fn consecutive(taker: &mut Taker<'_>, ports: &PortSet, count: u16) -> Result<All
             if obstacle.is_some_and(|port| block.contains(&port)) {
                 continue;
             }
+            // The last of them, which is in the most of the blocks to come.
+            let tired = block.clone().rfind(|&port| only_rested && marks.of(port) != Use::Rested);
+            if tired.is_some() {
+                obstacle = tired;
+                continue;
+            }
             let mut grips = Vec::new();
             for port in block.take(usize::from(count)) {
                 obstacle = Some(port);
-                if only_rested && marks.of(port) != Use::Rested {
-                    break;
-                }
                 match taker.take(port, effort)? {
                     Outcome::Taken(grip) => grips.push(grip),
                     refused => {
