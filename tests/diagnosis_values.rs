@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::env;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use portlease::{Cause, Diagnosis, Lease, Role, Socket, SocketState, check, diagnose};
@@ -64,6 +65,11 @@ fn a_listener_a_client_an_end_and_a_silent_socket_are_told_apart() {
     let mut owners = found.sockets()[0].owners().iter();
     let owner = owners.find(|it| it.pid() == process::id()).unwrap();
     assert_eq!(owner.role(), &Role::Ourselves);
+    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!((owner.uid(), owner.name()), (Some(support::uid()), name.trim_end()));
+    assert!(owner.command().starts_with(&env::args().next().unwrap()), "{owner:?}");
+    let id = Command::new("id").arg("-un").output().unwrap();
+    assert_eq!(owner.user(), Some(&*stdout_of(&id)));
     assert!(owner.started().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
 
     // Of a port of the kernel's choice, others may be in TIME_WAIT, with somebody else.
@@ -204,17 +210,12 @@ fn all_who_have_one_socket() {
 fn processes_that_come_and_go_are_no_obstacle() {
     let block = Allotment::new();
     let _listener = TcpListener::bind(localhost(block.first)).unwrap();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let churn = || {
-            let mut spawned = 0;
-            while !done.load(Ordering::Relaxed) && spawned < 5_000 {
-                assert!(Command::new("true").status().unwrap().success());
-                spawned += 1;
-            }
-            spawned
-        };
-        let churns = [scope.spawn(churn), scope.spawn(churn)];
+    let spawned = AtomicU32::new(0);
+    let churn = || {
+        assert!(Command::new("true").status().unwrap().success());
+        spawned.fetch_add(1, Ordering::Relaxed);
+    };
+    support::meanwhile(2, churn, || {
         let start = Instant::now();
         let (mut looks, mut seen) = (0, 0);
         while looks < 100 || start.elapsed() < Duration::from_secs(1) {
@@ -228,8 +229,7 @@ fn processes_that_come_and_go_are_no_obstacle() {
             seen += u32::from(is_seen);
             looks += 1;
         }
-        done.store(true, Ordering::Relaxed);
-        let spawned: u32 = churns.into_iter().map(|it| it.join().unwrap()).sum();
+        let spawned = spawned.load(Ordering::Relaxed);
         assert!(spawned > 20, "{spawned} processes, {looks} looks");
         assert!(seen > 0, "of {looks} looks, none had the time to see whose it is");
     });

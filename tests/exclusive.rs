@@ -67,22 +67,15 @@ fn a_killed_holder_leaves_nothing_to_clean() {
 #[test]
 fn a_spawn_elsewhere_does_not_make_a_released_port_look_taken() {
     use std::process::Command;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     let own = OwnRegistry::new();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    Command::new("true").status().unwrap();
-                }
-            });
-        }
+    let spawn = || {
+        Command::new("true").status().unwrap();
+    };
+    support::meanwhile(4, spawn, || {
         let port = own.request().lease().unwrap().port();
         let leased: Result<Vec<_>, _> =
             (0..1000).map(|_| own.request().exact(port).lease().map(drop)).collect();
-        done.store(true, Ordering::Relaxed);
         leased.expect("a port that was released is free");
     });
 }

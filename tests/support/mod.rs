@@ -22,7 +22,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +33,32 @@ use tempfile::TempDir;
 
 /// For what has to happen: fails the test instead of hanging it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `tries` something while so many threads do something else `again` and again: until it is over, by a panic too.
+pub(crate) fn meanwhile<T>(
+    threads: usize,
+    again: impl Fn() + Sync,
+    tries: impl FnOnce() -> T,
+) -> T {
+    struct OnDrop<'a>(&'a AtomicBool);
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = OnDrop(&is_over);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    again();
+                }
+            });
+        }
+        tries()
+    })
+}
 
 /// The program of `child.rs`, which cargo builds beside the tests.
 pub(crate) fn child_path() -> PathBuf {
