@@ -215,10 +215,6 @@ impl Group {
     pub(crate) fn into_members(mut self) -> Members<Server> {
         std::mem::take(&mut self.members)
     }
-
-    pub(crate) fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {
-        self.members.iter_mut()
-    }
 }
 
 impl Drop for Group {

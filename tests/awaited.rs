@@ -27,13 +27,13 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 fn serves() -> ServerBuilder {
-    portlease::Server::builder(child_command(&["serve"])).env_port("PORT")
+    Server::builder(child_command(&["serve"])).env_port("PORT")
 }
 
 /// It ends only when it is killed, a minute after it was asked to end.
 fn stubborn() -> ServerBuilder {
     let command = shell("trap '' TERM; exec \"$0\" serve");
-    portlease::Server::builder(command).env_port("PORT").stop_grace(DEADLINE)
+    Server::builder(command).env_port("PORT").stop_grace(DEADLINE)
 }
 
 fn current_thread() -> Runtime {
@@ -96,7 +96,7 @@ fn a_start_that_is_dropped_after_any_poll() {
     let runtime = current_thread();
     dropped_after_each_poll(|own, polls| {
         let (sender, written) = mpsc::channel();
-        let builder = portlease::Server::with(move |ports| {
+        let builder = Server::with(move |ports| {
             sender.send(ports.write_file("server.conf", "")).unwrap();
             let mut command = child_command(&["serve"]);
             command.env("PORT", ports.main().to_string());
@@ -195,7 +195,7 @@ fn a_restart_that_is_dropped_while_it_waits_for_an_undone_restart() {
 
 fn db_and_api(own: &OwnRegistry) -> GroupBuilder<'static> {
     let [db, api] = [0, 1].map(|_| serves().lease(own.request().lease().unwrap()));
-    portlease::Group::builder().server("db", &[], |_| Ok(db)).server("api", &["db"], |_| Ok(api))
+    Group::builder().server("db", &[], |_| Ok(db)).server("api", &["db"], |_| Ok(api))
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn what_is_dropped_is_called_off() {
     const HOUR: Duration = Duration::from_secs(3600);
     let never_ready = || serves().ready(Ready::line("never printed")).start_timeout(HOUR);
     let mut starts = 0;
-    let once = portlease::Server::with(move |ports| {
+    let once = Server::with(move |ports| {
         starts += 1;
         let role: &[&str] = if starts == 1 { &["serve"] } else { &["sleep"] };
         let mut command = child_command(role);
@@ -293,11 +293,10 @@ fn what_is_dropped_is_called_off() {
     let _runtime = runtime.enter();
     assert!(poll_and_drop(Server::start(never_ready()), 100).is_none());
     all_is_over();
-    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves())).server(
-        "api",
-        &["db"],
-        move |_| Ok(never_ready()),
-    );
+    let group =
+        Group::builder()
+            .server("db", &[], |_| Ok(serves()))
+            .server("api", &["db"], move |_| Ok(never_ready()));
     assert!(poll_and_drop(Group::start(group), 100).is_none());
     all_is_over();
     assert!(poll_and_drop(server.wait_for_line("never printed", HOUR), 3).is_none());
@@ -406,7 +405,7 @@ fn fails_to_restart() -> (ServerBuilder, mpsc::Receiver<ThreadId>) {
     }
     let (sender, dropped_by) = mpsc::channel();
     let (tell, mut starts) = (Tell(sender), 0);
-    let builder = portlease::Server::with(move |ports| {
+    let builder = Server::with(move |ports| {
         let _kept = &tell;
         ports.write_file("server.conf", "");
         starts += 1;
@@ -429,7 +428,7 @@ fn a_drop_after_a_restart_that_failed_removes_no_files_itself() {
     });
     by_another(dropped_by);
     let (builder, dropped_by) = fails_to_restart();
-    let group = portlease::Group::builder().server("api", &[], |_| Ok(builder));
+    let group = Group::builder().server("api", &[], |_| Ok(builder));
     runtime.block_on(async {
         let mut group = Group::start(group).await.unwrap();
         group.server_mut("api").unwrap().restart().await.unwrap_err();
@@ -443,7 +442,7 @@ fn a_drop_outside_of_a_runtime_waits() {
     let mark = unique_mark();
     let mut command = child_command(&["serve"]);
     command.env(MARK, &mark);
-    let builder = portlease::Server::builder(command).env_port("PORT");
+    let builder = Server::builder(command).env_port("PORT");
     let runtime = current_thread();
     let server = runtime.block_on(Server::start(builder)).unwrap();
     drop(server);
@@ -454,7 +453,7 @@ fn a_drop_outside_of_a_runtime_waits() {
 fn a_group_dropped_in_a_task_does_not_wait_and_ends_in_order() {
     let own = OwnRegistry::new();
     let [db, api] = [0, 1].map(|_| own.request().lease().unwrap());
-    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves().lease(db))).server(
+    let group = Group::builder().server("db", &[], |_| Ok(serves().lease(db))).server(
         "api",
         &["db"],
         |_| Ok(stubborn().lease(api)),
@@ -508,7 +507,7 @@ async fn next(lines: &mut Lines) -> Option<String> {
 #[tokio::test]
 async fn lines_as_they_come() {
     let command = shell("echo one; echo two >&2; exec cat");
-    let builder = portlease::Server::builder(command).no_port().pipe_stdin();
+    let builder = Server::builder(command).no_port().pipe_stdin();
     let builder = builder.ready(Ready::line("one").and(Ready::line("two")));
     let mut server = Server::start(builder).await.unwrap();
     let mut lines = server.follow();
@@ -531,7 +530,7 @@ async fn lines_as_they_come() {
 #[tokio::test]
 async fn lines_that_come_too_fast_are_counted() {
     let command = shell("seq 100000; exec sleep 1000");
-    let builder = portlease::Server::builder(command).no_port().ready(Ready::line("100000"));
+    let builder = Server::builder(command).no_port().ready(Ready::line("100000"));
     let server = Server::start(builder).await.unwrap();
     let mut lines = server.follow();
     let first: u64 = next(&mut lines).await.unwrap().parse().unwrap();
@@ -574,7 +573,7 @@ fn a_restart_that_is_dropped_when_it_is_done() {
 /// One that takes half a second to end.
 fn slow_to_end() -> ServerBuilder {
     let command = shell("trap '' TERM; exec \"$0\" serve");
-    let builder = portlease::Server::builder(command).env_port("PORT");
+    let builder = Server::builder(command).env_port("PORT");
     builder.stop_grace(Duration::from_millis(500))
 }
 
@@ -590,11 +589,9 @@ fn a_drop_outside_of_a_runtime_waits_for_a_restart_that_was_dropped() {
 
 #[test]
 fn a_group_ends_in_order_while_a_restart_is_undone() {
-    let group = portlease::Group::builder().server("db", &[], |_| Ok(serves())).server(
-        "api",
-        &["db"],
-        |_| Ok(slow_to_end()),
-    );
+    let group = Group::builder()
+        .server("db", &[], |_| Ok(serves()))
+        .server("api", &["db"], |_| Ok(slow_to_end()));
     let runtime = current_thread();
     let mut group = runtime.block_on(Group::start(group)).unwrap();
     let [db, api] = ["db", "api"].map(|name| group.server(name).unwrap().pid());
@@ -617,7 +614,7 @@ fn a_waker_that_is_dropped_with_lines_of_its_own() {
         fn wake(self: Arc<Self>) {}
     }
     let runtime = current_thread();
-    let builder = portlease::Server::builder(shell("exec sleep 1000")).no_port();
+    let builder = Server::builder(shell("exec sleep 1000")).no_port();
     let server = runtime.block_on(Server::start(builder)).unwrap();
     let (mut lines, others) = (server.follow(), [server.follow(), server.follow()]);
     bounded(move || {

@@ -4,7 +4,6 @@ use std::thread;
 
 use ::tokio::runtime::Handle;
 
-use crate::group::Group;
 use crate::server::Server;
 
 /// Something whose drop waits until its servers are gone. Inside a runtime, a thread of its own does that.
@@ -20,12 +19,6 @@ pub(super) trait Retire: Send + 'static {
 impl Retire for Server {
     fn retire(&mut self) -> bool {
         Server::retire(self) || self.has_files()
-    }
-}
-
-impl Retire for Group {
-    fn retire(&mut self) -> bool {
-        self.servers_mut().fold(false, |any, server| any | Retire::retire(server))
     }
 }
 

@@ -111,9 +111,9 @@ impl Group {
         for server in self.members.iter_mut() {
             server.settle().await;
         }
-        let members = std::mem::take(&mut self.members).filter_map(Server::into_inner);
-        let group = InBackground::new(group::Group::of(members));
-        job::run(|_| group.take().map_or_else(|| Ok(Vec::new()), group::Group::stop)).await?
+        let members = InBackground::new(Leaving(std::mem::take(&mut self.members)));
+        let stop = |mut leaving: Leaving| leaving.take().stop();
+        job::run(move |_| members.take().map_or_else(|| Ok(Vec::new()), stop)).await?
     }
 }
 
@@ -123,9 +123,16 @@ impl Drop for Group {
     }
 }
 
-/// The members of a group that is dropped.
+/// The members of a group that is stopped or dropped.
 #[derive(Debug)]
 struct Leaving(Members<Server>);
+
+impl Leaving {
+    /// Those whose restart is being undone are waited for first: whom they need goes after them.
+    fn take(&mut self) -> group::Group {
+        group::Group::of(std::mem::take(&mut self.0).filter_map(Server::into_inner))
+    }
+}
 
 impl Retire for Leaving {
     fn retire(&mut self) -> bool {
@@ -134,8 +141,7 @@ impl Retire for Leaving {
 }
 
 impl Drop for Leaving {
-    /// Those whose restart is being undone are waited for first: whom they need goes after them.
     fn drop(&mut self) {
-        drop(group::Group::of(std::mem::take(&mut self.0).filter_map(Server::into_inner)));
+        drop(self.take());
     }
 }
