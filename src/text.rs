@@ -33,8 +33,11 @@ pub(crate) fn without_escapes(text: &str) -> Cow<'_, str> {
 }
 
 /// The text without control characters: a name that somebody chose must not move a terminal's cursor.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, "\u{fffd}").into(),
+        false => text.into(),
+    }
 }
 
 /// At most so many characters of a line, for a message.

@@ -20,7 +20,7 @@ pub(super) fn describe(id: ProcessId) -> Owner {
     Owner {
         pid: id.pid,
         role: role(id.pid, &name),
-        name: text::printable(&name),
+        name: text::printable(&name).into_owned(),
         command: text::printable(&arguments).chars().take(MAX_COMMAND).collect(),
         uid,
         user: uid.and_then(sys::user_name),

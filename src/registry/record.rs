@@ -1,6 +1,6 @@
 //! Who holds a port, as written into the table. Pure: bytes in, bytes out.
 //!
-//! A record is text for humans, of a fixed size, so that it is overwritten in place. Nothing decides
+//! A record is text for humans, in a place of a fixed size, in which it is overwritten. Nothing decides
 //! by it who owns a port: only the lock does.
 
 use std::fmt::Write as _;
@@ -10,32 +10,40 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::holder::Holder;
 use crate::text::printable;
 
-/// The size of a record on disk.
+/// The size of a record on disk, at most.
 pub(crate) const SIZE: usize = 1024;
 
 const HEADER: &str = "portlease 1\n";
 
-/// The longest value that is written: six of them fit into a record.
+/// The longest value that is written: four of them, and the numbers, fit into a record.
 const MAX_VALUE: usize = 220;
 
-pub(crate) fn encode(holder: &Holder) -> [u8; SIZE] {
+/// Ends in an empty line: after it may be the rest of an older one.
+pub(crate) fn encode(holder: &Holder) -> String {
     let mut text = String::with_capacity(SIZE);
     text.push_str(HEADER);
-    let mut field = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let value = clip(&printable(&value), MAX_VALUE).to_owned();
-            let _ = writeln!(text, "{key} {value}"); // a String takes all
-        }
-    };
-    field("pid", holder.pid.map(|pid| pid.to_string()));
-    field("start", holder.process_start.map(|ticks| ticks.to_string()));
     let since = holder.since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
-    field("since", since.map(|since| since.as_millis().to_string()));
-    field("program", holder.program.clone());
-    field("test", holder.test.clone());
-    field("label", holder.label.clone());
-    field("dir", holder.dir.as_ref().map(|dir| dir.display().to_string()));
-    padded(&text)
+    let since = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+    let pid = holder.pid.map(u64::from);
+    for (key, number) in [("pid", pid), ("start", holder.process_start), ("since", since)] {
+        if let Some(number) = number {
+            let _ = writeln!(text, "{key} {number}"); // a String takes all
+        }
+    }
+    let dir = holder.dir.as_ref().map(|dir| dir.to_string_lossy());
+    let values = [
+        ("program", holder.program.as_deref()),
+        ("test", holder.test.as_deref()),
+        ("label", holder.label.as_deref()),
+        ("dir", dir.as_deref()),
+    ];
+    for (key, value) in values {
+        if let Some(value) = value {
+            text.extend([key, " ", clip(&printable(value), MAX_VALUE), "\n"]);
+        }
+    }
+    text.push('\n');
+    text
 }
 
 /// Reads the record of `port`. `None`: it is none.
@@ -43,9 +51,9 @@ pub(crate) fn decode(port: u16, bytes: &[u8]) -> Option<Holder> {
     let text = String::from_utf8_lossy(bytes);
     let body = text.strip_prefix(HEADER)?;
     let mut holder = Holder::unknown(port);
-    for line in body.lines() {
+    for line in body.lines().take_while(|line| !line.is_empty()) {
         let Some((key, value)) = line.split_once(' ') else { continue };
-        let value = printable(value.trim_end());
+        let value = printable(value.trim_end()).into_owned();
         match key {
             "pid" => holder.pid = value.parse().ok(),
             "start" => holder.process_start = value.parse().ok(),
@@ -61,14 +69,6 @@ pub(crate) fn decode(port: u16, bytes: &[u8]) -> Option<Holder> {
         }
     }
     Some(holder)
-}
-
-fn padded(text: &str) -> [u8; SIZE] {
-    let mut bytes = [b' '; SIZE];
-    let text = clip(text, SIZE - 1);
-    bytes[..text.len()].copy_from_slice(text.as_bytes());
-    bytes[SIZE - 1] = b'\n';
-    bytes
 }
 
 /// At most `max` bytes of `text`, cut between characters.
@@ -99,16 +99,16 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        assert_eq!(decode(20_001, &encode(&example())), Some(example()));
+        assert_eq!(decode(20_001, encode(&example()).as_bytes()), Some(example()));
         let sparse = Holder { pid: Some(1), ..Holder::unknown(9) };
-        assert_eq!(decode(9, &encode(&sparse)), Some(sparse));
+        assert_eq!(decode(9, encode(&sparse).as_bytes()), Some(sparse));
     }
 
     #[test]
     fn a_value_cannot_break_out_of_its_line() {
         let evil = "x\npid 1\r\u{1b}[2J";
         let holder = Holder { label: Some(evil.to_owned()), ..example() };
-        let read = decode(20_001, &encode(&holder)).expect("a record");
+        let read = decode(20_001, encode(&holder).as_bytes()).expect("a record");
         assert_eq!(read.pid, Some(71));
         assert_eq!(read.label.as_deref(), Some("x\u{fffd}pid 1\u{fffd}\u{fffd}[2J"));
         assert!(!read.to_string().contains(char::is_control));
@@ -123,9 +123,36 @@ mod tests {
             label: Some(long.clone()),
             ..example()
         };
-        let read = decode(20_001, &encode(&holder)).expect("a record");
+        let record = encode(&holder);
+        let read = decode(20_001, record.as_bytes()).expect("a record");
         assert!(long.starts_with(&read.label.expect("a label")));
         assert_eq!(read.dir, example().dir);
+    }
+
+    #[test]
+    fn the_longest_record_fits_into_its_place() {
+        let long = "a".repeat(5000);
+        let far = UNIX_EPOCH + Duration::from_millis(u64::MAX);
+        let holder = Holder {
+            pid: Some(u32::MAX),
+            process_start: Some(u64::MAX),
+            since: Some(far),
+            program: Some(long.clone()),
+            test: Some(long.clone()),
+            label: Some(long.clone()),
+            dir: Some(PathBuf::from(long)),
+            ..example()
+        };
+        assert!(encode(&holder).len() <= SIZE);
+    }
+
+    #[test]
+    fn what_is_left_of_an_older_record_is_not_read() {
+        let sparse = Holder { pid: Some(1), ..Holder::unknown(9) };
+        let mut bytes = encode(&example()).into_bytes();
+        let record = encode(&sparse);
+        bytes[..record.len()].copy_from_slice(record.as_bytes());
+        assert_eq!(decode(9, &bytes), Some(sparse));
     }
 
     #[test]

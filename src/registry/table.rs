@@ -76,7 +76,7 @@ impl Table {
 
     /// Notes who took `port`. Called by who has its slot.
     pub(super) fn took(&self, port: u16, holder: &Holder) {
-        self.write(&record::encode(holder), record_offset(port));
+        self.write(record::encode(holder).as_bytes(), record_offset(port));
         self.write(&taken_mark(now()).to_le_bytes(), mark_offset(port));
     }
 
