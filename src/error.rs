@@ -219,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn as_an_io_error_it_has_the_kind_of_what_was_seen() {
+        let kind = |kind| io::Error::from(Error::new(kind, "it failed")).kind();
+        assert_eq!(kind(ErrorKind::PortTaken), io::ErrorKind::AddrInUse);
+        assert_eq!(kind(ErrorKind::Exhausted), io::ErrorKind::AddrInUse);
+        assert_eq!(kind(ErrorKind::PortExcluded), io::ErrorKind::PermissionDenied);
+        assert_eq!(kind(ErrorKind::InvalidInput), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(ErrorKind::NotReady), io::ErrorKind::TimedOut);
+        assert_eq!(kind(ErrorKind::NotStopped), io::ErrorKind::TimedOut);
+        assert_eq!(kind(ErrorKind::Exited), io::ErrorKind::Other);
+    }
+
+    #[test]
+    fn of_two_the_first_gives_the_kind_and_what_was_printed() {
+        let error = |text: &str| Error::new(ErrorKind::NotStopped, text);
+        let silent = Error::new(ErrorKind::Exited, "it ended");
+        let both = silent.and_then(error("one stays").with_output("a".to_owned()));
+        let three = both.and_then(error("two stay").with_output("b".to_owned()));
+        assert_eq!(three.kind(), ErrorKind::Exited);
+        let text =
+            "it ended; and then: one stays; and then: two stay\n  the last it printed:\n    a";
+        assert_eq!(three.to_string(), text);
+    }
+
+    #[test]
     fn output_is_indented_below_the_message() {
         let error = Error::new(ErrorKind::Exited, "it ended").with_output("one\ntwo\n".to_owned());
         assert_eq!(error.to_string(), "it ended\n  the last it printed:\n    one\n    two");

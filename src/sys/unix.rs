@@ -241,3 +241,21 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 pub(crate) fn is_no_such_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_numbers() {
+        use Signal::{Continue, Hangup, Interrupt, Kill, Quit, Stop, Terminate, User1, User2};
+        for signal in [Terminate, Interrupt, Quit, Hangup, User1, User2, Stop, Continue, Kill] {
+            let asks = format!("kill -l {}", signal.number());
+            let output = Command::new("sh").args(["-c", &asks]).output().expect("sh");
+            let name = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(name.trim_end(), signal.name(), "{signal:?}");
+        }
+    }
+}
