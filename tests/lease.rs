@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portlease::{Bound, ErrorKind, Holder, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
@@ -127,6 +126,48 @@ fn a_released_port_rests_and_comes_back_when_nothing_else_is_left() {
     let ports: Vec<_> = answer.lines().collect();
     assert_ne!(ports[0], ports[1], "the first one rests");
     assert_eq!([ports[0], ports[1]], [ports[2], ports[3]], "who has rested longer is next");
+}
+
+/// Of a hundred, in a network namespace of its own. The longest rested of any 64 is among the 37 longest
+/// rested of all; and if all were looked at, it would be the longest rested each time.
+#[cfg(target_os = "linux")]
+#[test]
+fn of_resting_ports_one_is_taken_that_has_rested_longer_than_most() {
+    let own = OwnRegistry::new();
+    let role = ["one-by-one", &own.arg(), "20100", "20199", "300"];
+    let child = support::child_path();
+    let arguments = [&[child.to_str().unwrap()], &role[..]].concat();
+    let Some(output) = support::unshare(&["--net"], "ip link set lo up; exec \"$@\"", &arguments)
+    else {
+        return;
+    };
+    let answer = support::stdout_of(&output);
+    let (mut last_use, mut ranks) = (HashMap::new(), Vec::new());
+    for (turn, port) in answer.lines().enumerate() {
+        if last_use.len() == 100 {
+            ranks.push(last_use.values().filter(|&&last| last < last_use[port]).count());
+        }
+        last_use.insert(port, turn);
+    }
+    assert!(!ranks.is_empty() && ranks.iter().all(|&rank| rank < 37), "{ranks:?}");
+    assert!(ranks.iter().any(|&rank| rank > 0), "all of them were looked at");
+}
+
+/// Ports of another registry are in no table of ours: after some of them, a resting port will do.
+#[test]
+fn a_resting_port_is_found_among_those_of_another_registry() {
+    let (own, other) = (OwnRegistry::new(), OwnRegistry::new());
+    let block = Allotment::new();
+    let range = block.first..=block.last;
+    let free: HashSet<u16> =
+        own.request().range(range.clone()).lease_many(2).unwrap().iter().map(Lease::port).collect();
+    let theirs: Vec<_> = range.clone().filter(|port| !free.contains(port)).collect();
+    let _theirs: Vec<_> =
+        theirs.iter().map(|&port| other.request().exact(port).lease().unwrap()).collect();
+    for _ in 0..10 {
+        let lease = own.request().range(range.clone()).lease().unwrap();
+        assert!(free.contains(&lease.port()), "{lease} is another registry's");
+    }
 }
 
 #[test]
@@ -401,19 +442,15 @@ fn what_passes_in_a_moment_is_no_refusal() {
     let own = OwnRegistry::new();
     let block = Allotment::new();
     let range = block.first..=block.first + 7;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                own.registry.list().unwrap();
-            }
-        });
+    let look = || {
+        own.registry.list().unwrap();
+    };
+    support::meanwhile(1, look, || {
         let one = own.request().range(block.last..=block.last);
         let all = own.request().range(range);
         let outcome: Result<(), _> = (0..200).try_for_each(|_| {
             one.clone().lease().and_then(|_| all.clone().lease_many(8)).map(drop)
         });
-        done.store(true, Ordering::Relaxed);
         outcome.unwrap();
     });
 }
