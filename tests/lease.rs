@@ -154,6 +154,7 @@ fn of_resting_ports_one_is_taken_that_has_rested_longer_than_most() {
 }
 
 /// Ports of another registry are in no table of ours: after some of them, a resting port will do.
+#[cfg(target_os = "linux")] // elsewhere, another registry's leases are not seen
 #[test]
 fn a_resting_port_is_found_among_those_of_another_registry() {
     let (own, other) = (OwnRegistry::new(), OwnRegistry::new());

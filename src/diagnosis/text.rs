@@ -367,7 +367,8 @@ mod tests {
              another user or registry",
         );
         let next = if cfg!(windows) {
-            "take another port: `netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved"
+            "take another port: `netsh int ipv4 show excludedportrange protocol=tcp` shows what is \
+             reserved; so it does for ipv6, and for udp"
         } else {
             "let any port be chosen: the system excludes this one"
         };
