@@ -424,6 +424,21 @@ fn a_privileged_port_is_excluded_and_not_taken() {
     let answer = support::stdout_of(&command.output().unwrap());
     assert!(answer.starts_with("PortExcluded: failed to lease port 81: the system"), "{answer}");
     assert!(answer.contains("below 1024") && answer.contains("Permission denied"), "{answer}");
+    // Nor is it waited for.
+    let dir = other.home().join("registry");
+    let mut command = other.child_command(&["hold-exact", dir.to_str().unwrap(), "81", "600"]);
+    assert_eq!(support::stdout_of(&command.output().unwrap()), "PortExcluded");
+}
+
+#[test]
+fn in_the_output_of_a_test_a_lease_is_its_number() {
+    let own = OwnRegistry::new();
+    let lease = own.request().lease().unwrap();
+    assert_eq!(lease.to_string(), lease.port().to_string());
+    assert_eq!(format!("{lease:?}"), format!("Lease {{ port: {}, .. }}", lease.port()));
+    let bound = portlease::bind().unwrap();
+    assert_eq!(bound.to_string(), bound.port().to_string());
+    assert_eq!(bound.listener().local_addr().unwrap(), bound.addr());
 }
 
 #[test]
@@ -435,6 +450,10 @@ fn what_can_never_be_is_not_waited_for() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("it has 5 ports, or no such run"), "{error}");
     }
+    let none = std::ops::RangeInclusive::new(block.last, block.first);
+    let error = own.request().range(none).lease().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("it needs a lower and an upper port"), "{error}");
 }
 
 /// A look locks a slot for a moment; two who want all of a range are in each other's way.

@@ -29,6 +29,7 @@ table! {
     a_panic_in_a_closure_of_its_start_leaves_nothing,
     signals_and_the_end_of_the_server_itself,
     a_stop_by_another_signal,
+    a_stop_by_sigkill_asks_nobody,
     a_stop_without_a_descriptor_left,
     a_stop_in_a_pid_namespace_without_its_proc,
     a_zombie_that_stays_does_not_keep_a_stop_waiting,
@@ -231,6 +232,17 @@ fn a_stop_by_another_signal<S: Twin>() {
     assert!(stopped.output().contains("interrupted\n"), "{stopped:?}");
     assert_eq!(stopped.status().unwrap().code(), Some(7));
     assert!(!stopped.forced() && stopped.killed().is_empty());
+}
+
+fn a_stop_by_sigkill_asks_nobody<S: Twin>() {
+    let script = "trap 'echo asked; exit 7' TERM; \"$0\" serve & wait";
+    let builder = Server::builder(shell(script)).env_port("PORT").stop_grace(DEADLINE);
+    let server = S::start(builder.stop_signal(Signal::Kill)).unwrap();
+    let pid = server.pid();
+    let stopped = server.stop().unwrap();
+    assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
+    assert!(!stopped.output().contains("asked") && !lives(pid), "{stopped:?}");
+    assert!(!stopped.forced() && stopped.duration() < DEADLINE);
 }
 
 /// What cannot be looked at is not gone.

@@ -53,6 +53,7 @@ fn who_is_not_ready_any_more_is_started_again() {
     let pids = fs::read_to_string(dir.join("up")).unwrap();
     assert_eq!(pids.lines().last().unwrap(), supervised.pid().to_string());
     assert_eq!(who_answers(supervised.addr()), supervised.pid());
+    assert_eq!(supervised.url("a"), format!("http://{}/a", supervised.addr()));
 }
 
 #[test]

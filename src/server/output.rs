@@ -346,6 +346,17 @@ mod tests {
         assert_eq!(lines, [(ERR, "oops"), (OUT, "one")]);
     }
 
+    #[cfg(target_os = "linux")] // by its `/dev/full`
+    #[test]
+    fn a_full_disk_ends_the_copy_and_nothing_else() {
+        let output = pushed(&[]);
+        output.state().copy = File::options().write(true).open("/dev/full").ok();
+        assert!(output.state().copy.is_some());
+        output.state().push(b"one\n", OUT);
+        assert!(output.state().copy.is_none());
+        assert_eq!(output.tail(), "one\n");
+    }
+
     #[test]
     fn a_port_counts_on_either_stream_in_a_whole_line() {
         let check = |chunks: &[(&[u8], Stream)], expected: Option<u16>| {
