@@ -307,6 +307,15 @@ mod tests {
         assert_eq!(PortSet { spans: Vec::new() }.parts(4, 7).count(), 0);
     }
 
+    #[test]
+    fn ports_that_are_in_it() {
+        let ports = set("10-19,30,40-49");
+        assert_eq!(ports.bounds(), (10, 49));
+        assert!([10, 19, 30, 40, 49].iter().all(|&port| ports.contains(port)));
+        assert!(![9, 20, 31, 39, 50].iter().any(|&port| ports.contains(port)));
+        assert_eq!(PortSet { spans: Vec::new() }.bounds(), (0, 0));
+    }
+
     fn check_blocks(text: &str, size: u16, seed: u64, expected: &[u16]) {
         assert_eq!(set(text).blocks(size, seed).collect::<Vec<_>>(), expected, "{text} by {size}");
     }

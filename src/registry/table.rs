@@ -97,8 +97,7 @@ impl Table {
     pub(super) fn used_lately(&self, port: u16) -> bool {
         let mut mark = [0; MARK];
         self.read(&mut mark, mark_offset(port));
-        let mark = u32::from_le_bytes(mark);
-        mark != 0 && now().wrapping_sub(mark) < COOL_DOWN
+        is_recent(u32::from_le_bytes(mark), now())
     }
 
     /// The marks of the ports from `first` to `last`. One read: 0.5 us, or 0.6 for a thousand.
@@ -148,9 +147,14 @@ fn judge(mark: u32, now: u32) -> Use {
     match mark {
         0 => Use::Rested,
         _ if mark & 1 == 1 => Use::Taken,
-        _ if age < COOL_DOWN => Use::Resting(age),
+        _ if is_recent(mark, now) => Use::Resting(age),
         _ => Use::Rested,
     }
+}
+
+/// Whether the port was taken or released within the cool-down.
+fn is_recent(mark: u32, now: u32) -> bool {
+    mark != 0 && now.wrapping_sub(mark) < COOL_DOWN
 }
 
 fn mark_offset(port: u16) -> u64 {
@@ -211,6 +215,13 @@ mod tests {
     }
 
     #[test]
+    fn no_two_parts_of_the_file_overlap() {
+        assert_eq!(mark_offset(8) + MARK as u64, mark_offset(9));
+        assert!(mark_offset(u16::MAX) + MARK as u64 <= record_offset(0));
+        assert_eq!(record_offset(8) + record::SIZE as u64, record_offset(9));
+    }
+
+    #[test]
     fn ages() {
         let check = |mark, now, expected| assert_eq!(judge(mark, now), expected, "{mark} at {now}");
         check(0, 5, Use::Rested);
@@ -220,6 +231,9 @@ mod tests {
         check(100_001, 900_000, Use::Taken);
         check(100_000, 99_000, Use::Rested); // in the future
         check(u32::MAX - 1, 8, Use::Resting(10)); // the clock went around
+        for (mark, expected) in [(0, false), (100_000, false), (100_001, true), (110_001, false)] {
+            assert_eq!(is_recent(mark, 110_000), expected, "{mark}");
+        }
         for now in [100_000, 100_001] {
             check(taken_mark(now), now, Use::Taken);
             check(released_mark(now), now, Use::Resting(now & 1));
