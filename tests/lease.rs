@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ fn of_resting_ports_one_is_taken_that_has_rested_longer_than_most() {
         return;
     };
     let answer = support::stdout_of(&output);
-    let (mut last_use, mut ranks) = (HashMap::new(), Vec::new());
+    let (mut last_use, mut ranks) = (std::collections::HashMap::new(), Vec::new());
     for (turn, port) in answer.lines().enumerate() {
         if last_use.len() == 100 {
             ranks.push(last_use.values().filter(|&&last| last < last_use[port]).count());
