@@ -75,8 +75,8 @@ fn ways(call: &str) -> &'static [&'static str] {
 /// A call that was to fail, and did.
 const HIT: &str = "system calls that failed";
 
-/// One that was not made this time.
-const MISSED: &str = "were not made this time";
+/// One that was not made, not in three tries.
+const MISSED: &str = "were not made";
 
 /// A system call: the so-and-so-manieth of its name in the whole program, from 1 on.
 type Point = (String, usize);
@@ -110,16 +110,19 @@ pub(crate) fn sweep(what: &'static str, at_most: usize) {
         let one = [*dice.one_of(ways)];
         for way in if seconds().is_some() { ways } else { &one } {
             let failing = format!("{call}:error={way}:when={nth}");
-            stage.run(&format!("{number}-{way}"), &failing, &tally);
+            // How often a server is looked at depends on time: what was not made may be made the next time.
+            let mut tries = 0..3;
+            let hit =
+                tries.any(|nth| stage.run(&format!("{number}-{way}-{nth}"), &failing, &tally));
+            tally.count(if hit { HIT } else { MISSED });
         }
     }
     let number = (all.len() - first).div_ceil(step);
     println!("{what}: {number} of its {} system calls were made to fail\n\n{tally}", all.len());
     tally.write_down(what);
-    // Mostly, all are. But how often a server is looked at depends on time: on a busy machine, five of
-    // nineteen were missed once.
+    // Mostly, all are.
     let (hit, missed) = (tally.of(HIT), tally.of(MISSED));
-    assert!(hit >= missed, "another program: {hit} calls failed, {missed} were not made");
+    assert!(hit >= 3 * missed, "another program: {hit} calls failed, {missed} were not made");
 }
 
 impl Stage {
@@ -153,8 +156,9 @@ impl Stage {
         points
     }
 
-    /// Runs it with one failure, of which nothing may be left but an error that is documented.
-    fn run(&self, name: &str, failing: &str, tally: &Tally) {
+    /// Runs it with one failure, of which nothing may be left but an error that is documented. Whether the call
+    /// was made.
+    fn run(&self, name: &str, failing: &str, tally: &Tally) -> bool {
         let log = self.own.dir.path().join("log");
         let call = failing.split(':').next().unwrap();
         let mut strace = Command::new("strace");
@@ -183,8 +187,8 @@ impl Stage {
             _ => failed("something is not as it should be"),
         }
         let was_hit = fs::read_to_string(&log).unwrap().contains("(INJECTED)");
-        tally.count(if was_hit { HIT } else { MISSED });
         self.nothing_is_left(name, failing);
+        was_hit
     }
 
     fn nothing_is_left(&self, name: &str, failing: &str) {
