@@ -30,7 +30,7 @@ const AT_MOST: Duration = Duration::from_millis(400);
 /// Looks who has `port`: by lease, by TCP or by UDP.
 ///
 /// It does not fail: what cannot be looked at is part of the answer. It takes some milliseconds, and at
-/// most about half a second on a machine with thousands of processes, unless that is busy with others.
+/// most about half a second on a machine with thousands of processes; ten seconds if that is busy with others.
 ///
 /// # What this does not guarantee
 ///

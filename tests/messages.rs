@@ -570,7 +570,7 @@ fn of_the_childs_half() {
 
     let number = port.to_string();
     let mut taken = |heading: &str, role: &[&str], variable: &str, varying: Varying| {
-        let text = said(child_command(role), variable, number.as_ref());
+        let text = in_time(|| Some(said(child_command(role), variable, number.as_ref())));
         let varying = varying.number(&number, "PORT").after("process ", "PID");
         snapshot.add(heading, varying.replace(&text));
     };
