@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{self, Command};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use portlease::{Error, ErrorKind, Server, ServerBuilder, Signal, Stopped};
+use support::alone::in_own_small_world;
 use support::twin::{Twin, table};
 use support::{
     DEADLINE, OwnRegistry, SomebodyElse, TestChild, bounded, child_command, child_path, eventually,
@@ -39,6 +41,8 @@ table! {
     one_that_calls_setsid,
     one_that_is_stopped_by_a_signal,
     one_that_cannot_be_executed,
+    one_of_whose_end_nobody_is_told,
+    one_where_there_is_no_shell,
     one_whose_working_directory_is_missing,
     one_of_another_user,
     one_with_file_capabilities,
@@ -314,8 +318,11 @@ fn one_that_starts_a_worker<S: Twin>() {
     let tidies = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo tidied; exit";
     let worker = format!("(trap '{tidies}' TERM; echo WORKER=1; while :; do sleep 1; done)");
     let script = format!("{worker} & exec \"$0\" serve");
-    let stopped =
-        serves::<S>(|| shell(&script), End::Asked, |server| _ = announced(server, "WORKER"));
+    let stopped = serves::<S>(
+        || shell(&script),
+        End::Asked,
+        |server| _ = server.wait_for_line("WORKER", DEADLINE).unwrap(),
+    );
     assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
@@ -502,8 +509,53 @@ fn one_that_cannot_be_executed<S: Twin>() {
     cannot("no-such-server".as_ref(), &["there is no such program in PATH"]);
     cannot(&file("data", "some text", 0o644), &["may not be executed"]);
     cannot(dir.path(), &["may not be executed"]);
+    let in_path = || {
+        let mut command = Command::new("data");
+        command.env("PATH", dir.path());
+        command
+    };
+    fails::<S>(
+        in_path,
+        ErrorKind::Spawn,
+        &["\"data\"; it may not be executed, or it is not in PATH"],
+    );
     cannot(&file("garbage", "\x7fELF, but not really", 0o755), &["Exec format error"]);
     cannot(&file("script", "#!/no/such-shell\n", 0o755), &["server `script`"]);
+}
+
+fn one_of_whose_end_nobody_is_told<S: Twin>() {
+    let mut harness = Command::new("env");
+    harness.arg("--ignore-signal=CHLD").arg(child_path()).args([S::NAME, "unreaped"]);
+    let said = stdout_of(&harness.output().unwrap());
+    assert_eq!(said, "Io: server `unreaped` ended, and nobody knows how\nstatus None, killed []");
+}
+
+/// Then nobody watches, and each of its own processes is killed one by one.
+fn one_where_there_is_no_shell<S: Twin>() {
+    if !in_own_small_world(&S::test("one_where_there_is_no_shell")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (empty, env) = (dir.path().join("bin"), dir.path().join("env"));
+    fs::create_dir(&empty).unwrap();
+    fs::copy("/usr/bin/env", &env).unwrap();
+    let mounted = Command::new("mount").arg("--bind").arg(&empty).arg("/bin").status();
+    assert!(mounted.unwrap().success());
+    assert_eq!(shell("true").status().unwrap_err().kind(), io::ErrorKind::NotFound);
+    let started_again = |server: &mut S| {
+        server.restart().unwrap();
+        who_answers(server.addr());
+    };
+    serves::<S>(|| child_command(&["serve"]), End::Asked, started_again);
+    let stubborn = || {
+        let mut command = Command::new(&env);
+        command.arg("--ignore-signal=TERM").arg(child_path()).arg("serve");
+        command
+    };
+    serves::<S>(stubborn, End::Killed, nothing);
+    let with_a_worker = || child_command(&["serve-with-worker"]);
+    let has_a_worker = |server: &mut S| drop(server.wait_for_line("WORKER", DEADLINE).unwrap());
+    serves::<S>(with_a_worker, End::Either, has_a_worker);
 }
 
 fn one_whose_working_directory_is_missing<S: Twin>() {

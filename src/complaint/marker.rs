@@ -210,7 +210,7 @@ fn phrase(lower: &str, phrases: &[&str]) -> Option<Range<usize>> {
 fn number(words: &[Word<'_>], number: &str) -> Option<Range<usize>> {
     let is_it = |pair: &&[Word<'_>]| match pair {
         [before, it] => it.text == number && before.is_one_of(BEFORE_A_NUMBER),
-        _ => false,
+        _ => false, // cannot be
     };
     let found = words.windows(2).find(is_it)?.last()?;
     Some(found.at..found.end())

@@ -389,6 +389,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_socket_of_a_server() {
+        let of = |state, is_hold| {
+            let Socket { entry, .. } = listener();
+            let socket = Socket { entry: SocketEntry { state, ..entry }, is_hold, ..listener() };
+            Diagnosis { sockets: vec![socket], ..nothing() }
+        };
+        assert_eq!(of(State::Bound, true).cause(), Cause::Leased);
+        let lines = of(State::Listen, false).socket_lines();
+        assert_eq!(lines, ["nobody any more listens on 127.0.0.1:5432"]);
+    }
+
+    #[test]
     fn services() {
         let unit = "nginx.service".to_owned();
         let role = Role::Service { unit: unit.clone() };

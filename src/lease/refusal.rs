@@ -45,7 +45,7 @@ impl Tally {
                 self.unusable += 1;
                 self.first_unusable.get_or_insert(error);
             }
-            Outcome::Taken(_) => {}
+            Outcome::Taken(_) => {} // cannot be: no refusal
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn try_shared(file: &File) -> io::Result<bool> {
 pub(crate) fn wait_exclusive(file: &File) -> io::Result<()> {
     loop {
         match FileExt::lock_exclusive(file) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {} // by the test's own signals
             other => return other,
         }
     }

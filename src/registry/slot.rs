@@ -109,6 +109,7 @@ impl Drop for Slot {
     }
 }
 
+/// Not to be had on purpose: each time somebody has to be between two calls of this process.
 fn replaced_again() -> io::Error {
     io::Error::other("the slot is replaced again and again while it is being locked")
 }

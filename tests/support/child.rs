@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use portlease::{
-    Bound, ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder,
+    Bound, ErrorKind, Lease, LeaseBuilder, Ports, Ready, Registry, Server, ServerBuilder, Signal,
     Supervision, child,
 };
 use twin::Twin;
@@ -277,6 +277,7 @@ fn with_a_server<S: Twin>(role: &[&str]) {
         ["start-and-stop", dir, program] => start_and_stop::<S>(dir, program),
         ["unstoppable", dir, program] => unstoppable::<S>(dir, program),
         ["stop-with-an-orphan"] => stop_with_an_orphan::<S>(),
+        ["unreaped"] => unreaped::<S>(),
         ["stop-without-descriptors", spare] => {
             stop_without_descriptors::<S>(spare.parse().unwrap());
         }
@@ -1078,6 +1079,21 @@ fn stop_with_an_orphan<S: Twin>() {
     let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
     let state = stat.rsplit(") ").next().unwrap().split(' ').next().unwrap();
     say(format_args!("killed: {:?}, worker: {state}", stopped.killed()));
+}
+
+/// Run where SIGCHLD is ignored: the kernel tells nobody how a server ended.
+fn unreaped<S: Twin>() {
+    let start = || {
+        let mut command = Command::new(own_path());
+        command.arg("serve");
+        S::start(Server::builder(command).name("unreaped").env_port("PORT")).unwrap()
+    };
+    let mut killed = start();
+    killed.signal(Signal::Kill).unwrap();
+    let error = killed.wait(Duration::from_secs(60)).unwrap_err();
+    say(format_args!("{:?}: {error}", error.kind()));
+    let stopped = start().stop().unwrap();
+    say(format_args!("status {:?}, killed {:?}", stopped.status(), stopped.killed()));
 }
 
 /// Run in a network namespace whose ephemeral range is `first` to `last`: holds all of it, and

@@ -123,6 +123,14 @@ mod tests {
         assert!(accepts(lease.addr()));
     }
 
+    #[test]
+    fn a_wildcard_is_asked_on_the_loopback() {
+        for wildcard in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
+            let Ok(listener) = TcpListener::bind((wildcard, 0)) else { continue }; // no IPv6
+            assert!(accepts(listener.local_addr().expect("address")), "{wildcard}");
+        }
+    }
+
     fn check_http(answer: &'static [u8], expected: Option<u16>, missing: Option<&str>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let addr = listener.local_addr().expect("address");
