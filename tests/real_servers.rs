@@ -80,9 +80,14 @@ fn shell() -> Real<Server> {
     })
 }
 
+/// On a busy machine, they take their time.
+fn patient(builder: ServerBuilder) -> ServerBuilder {
+    builder.start_timeout(DEADLINE).stop_grace(DEADLINE)
+}
+
 /// Starts what chooses its port, and talks to it.
 fn chosen(builder: ServerBuilder, request: &str) {
-    let server = builder.start_timeout(DEADLINE).start().unwrap();
+    let server = patient(builder).start().unwrap();
     let mut stream = connect(server.addr());
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = [0; 5];
@@ -135,8 +140,7 @@ fn memcached_on_a_port_of_its_choice() {
 
 /// Starts what serves on the socket that it inherits, twice.
 fn inherits(command: Command) {
-    let mut server =
-        Server::builder(command).inherit_port().start_timeout(DEADLINE).start().unwrap();
+    let mut server = patient(Server::builder(command).inherit_port()).start().unwrap();
     for _ in 0..2 {
         assert_eq!(get(server.addr(), "/"), "hello");
         server.restart().unwrap();
@@ -176,7 +180,7 @@ fn beside_a_stranger(dir: TempDir, mut make: impl FnMut(u16) -> Command + Send +
         command
     });
     // What it does then is its own choice: to live without that address, or to end.
-    let error = builder.lease(lease).start_timeout(DEADLINE).start().unwrap_err();
+    let error = patient(builder).lease(lease).start().unwrap_err();
     println!("{error}");
     assert_eq!((error.kind(), error.port()), (ErrorKind::PortTaken, Some(port)), "{error}");
     let name = format!("process {} ", std::process::id());
@@ -234,8 +238,7 @@ fn daemon(advice: &str, mut make: impl FnMut(u16, &Path) -> Command + Send + 'st
     });
     let lease = own.request().lease().unwrap();
     let port = lease.port();
-    let builder = builder.stop_grace(DEADLINE).start_timeout(DEADLINE);
-    match builder.lease(lease).start() {
+    match patient(builder).lease(lease).start() {
         Err(error) => {
             let text = error.to_string();
             println!("{text}");
