@@ -816,6 +816,7 @@ fn an_error_that_is_no_ports() {
     none("test handles EADDRINUSE ... ok");
     none("see https://example.com/docs/eaddrinuse");
     none("at test/eaddrinuse.test.js:3:1");
+    none("loaded eaddrinuse.js, eaddrinuse-handler and eaddrinuse_total");
 }
 
 #[test]
@@ -835,6 +836,7 @@ fn the_port_is_that_of_the_complaint() {
         InUse,
         None,
     );
+    check("on behalf of port 9100\nOSError: [Errno 98] Address already in use.", InUse, None);
     check("12:30:45 [4242] main.go:513: EADDRINUSE", InUse, None);
     check("EADDRINUSE 98", InUse, None);
     check("EADDRINUSE 65536", InUse, None);
@@ -857,6 +859,8 @@ fn of_several_complaints_the_one_that_says_most_counts() {
     let went_on = "Port 80 is in use, trying another one...";
     assert_eq!(line(&format!("{went_on}\n{second}")), is(81, second));
     assert_eq!(line(&format!("  \x1b[33m{went_on}\x1b[0m\r\nready")), is(80, went_on));
+    let tried = "trying port 80: error 10048";
+    assert_eq!(line(&format!("{tried}\nerror 10048")), is(80, tried));
 }
 
 #[test]
@@ -864,6 +868,9 @@ fn it_ends_and_the_line_is_bounded() {
     let long = format!("EADDRINUSE {}", "é".repeat(100_000));
     assert_eq!(complaint(&long).map(|found| found.line.chars().count()), Some(MAX_KEPT));
     none(&format!("{}EADDRINUSE", "é".repeat(LONGEST)));
+    // Around one that is said for ever, no port is looked for.
+    check(&format!("{}  port: 3000", "EADDRINUSE\n".repeat(MAX_LOOKS_AROUND)), InUse, 3000);
+    check(&format!("{}  port: 3000", "EADDRINUSE\n".repeat(MAX_LOOKS_AROUND + BELOW)), InUse, None);
     for part in [
         "email address already in use ",
         "bind Address already in use\n",
