@@ -293,9 +293,9 @@ fn tcp_socket(domain: Domain) -> io::Result<Socket> {
 #[cfg(target_os = "linux")] // elsewhere, there is none
 mod tests {
     use std::net::TcpListener;
-    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::patience::eventually;
     use crate::registry::{Registry, slot::Slot};
 
     const FAMILIES: [Families; 3] = [Families::Dual, Families::Split, Families::Ipv4];
@@ -325,18 +325,6 @@ mod tests {
             }
         }
         panic!("no port is free");
-    }
-
-    /// Another test's child, between fork and exec, may have a copy of a socket that was closed.
-    fn eventually(mut hold: impl FnMut() -> io::Result<Hold>) -> Hold {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            match hold() {
-                Ok(hold) => return hold,
-                Err(_) if Instant::now() < deadline => std::thread::yield_now(),
-                Err(error) => panic!("the port does not become free: {error}"),
-            }
-        }
     }
 
     #[test]
@@ -413,7 +401,7 @@ mod tests {
             let hold = eventually(|| binder.hold(port));
             let server = tcp_socket(Domain::IPV4).expect("socket");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            eventually(|| server.bind(&address.into()).map(|()| Hold::default()));
+            eventually(|| server.bind(&address.into()));
             assert!(hold._sockets.is_empty());
             assert!(binder.hold(port).is_err(), "but who has the port is seen");
         });

@@ -71,6 +71,8 @@ pub mod guide;
 mod hold;
 mod holder;
 mod lease;
+#[cfg(test)]
+mod patience;
 mod range;
 mod registry;
 mod server;

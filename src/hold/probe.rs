@@ -74,6 +74,7 @@ mod tests {
 
     use super::*;
     use crate::hold::says_in_use;
+    use crate::patience::eventually;
 
     /// Another test may have the number by chance: then another one is tried.
     fn with_free_port(kind: Type, test: impl Fn(u16)) {
@@ -138,12 +139,7 @@ mod tests {
             let mut client = client;
             assert_eq!(std::io::Read::read(&mut client, &mut [0]).expect("the end"), 0);
             drop(client);
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-            while let Err(error) = probe(port, Type::STREAM, Except::TimeWait) {
-                // A child of another test may have a copy of the listener, until its exec.
-                assert!(std::time::Instant::now() < deadline, "{error}");
-                std::thread::yield_now();
-            }
+            eventually(|| probe(port, Type::STREAM, Except::TimeWait));
         });
     }
 }

@@ -130,9 +130,10 @@ pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::PathBuf;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
+    use crate::patience::eventually;
 
     /// A path for a slot in a directory of its own.
     pub(in crate::registry) fn temp_slot() -> (tempfile::TempDir, PathBuf) {
@@ -143,17 +144,6 @@ pub(super) mod tests {
 
     fn lock(path: &Path) -> Option<Slot> {
         Slot::try_lock(path).expect("the slot cannot be used")
-    }
-
-    fn eventually_lock(path: &Path) -> Slot {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            match lock(path) {
-                Some(slot) => return slot,
-                None if Instant::now() < deadline => std::thread::yield_now(),
-                None => panic!("the slot is not unlocked"),
-            }
-        }
     }
 
     #[test]
@@ -211,7 +201,7 @@ pub(super) mod tests {
         slot.leave();
         assert!(lock(&path).is_none(), "the copy keeps the lock");
         drop(copy);
-        let slot = eventually_lock(&path); // a sibling test's child may still have a copy
+        let slot = eventually(|| lock(&path).ok_or("it is locked"));
         let _copy = slot.share().expect("dup");
         slot.unlock().expect("unlock");
         assert!(lock(&path).is_some(), "an unlock is for every copy");

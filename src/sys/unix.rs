@@ -249,6 +249,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_number_means_more_than_one_process_or_group() {
+        assert_eq!([0, 1, 2, u32::MAX].map(pid_of), [None, None, Some(2), None]);
+    }
+
+    #[test]
     fn names_are_those_of_the_numbers() {
         use Signal::{Continue, Hangup, Interrupt, Kill, Quit, Stop, Terminate, User1, User2};
         for signal in [Terminate, Interrupt, Quit, Hangup, User1, User2, Stop, Continue, Kill] {
