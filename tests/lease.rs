@@ -4,6 +4,8 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+#[cfg(unix)]
+use std::process::Command;
 use std::time::Duration;
 
 use portlease::{Bound, ErrorKind, Holder, Lease, LeaseBuilder, Registry, Server, ServerBuilder};
@@ -169,6 +171,32 @@ fn a_resting_port_is_found_among_those_of_another_registry() {
         let lease = own.request().range(range.clone()).lease().unwrap();
         assert!(free.contains(&lease.port()), "{lease} is another registry's");
     }
+}
+
+/// Each of them costs a third of a lease; strace counts them.
+#[cfg(target_os = "linux")]
+#[test]
+fn not_all_ports_of_another_registry_are_tried_before_a_resting_one() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return support::skip("strace is not installed").unwrap_or_default();
+    }
+    let (own, other) = (OwnRegistry::new(), OwnRegistry::new());
+    let block = Allotment::new();
+    let range = block.first..=block.last;
+    let resting: HashSet<u16> =
+        own.request().range(range.clone()).lease_many(8).unwrap().iter().map(Lease::port).collect();
+    let theirs = range.filter(|port| !resting.contains(port));
+    let theirs: Vec<_> = theirs.map(|port| other.request().exact(port).lease().unwrap()).collect();
+    let trace = own.dir.path().join("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=bind", "-o"]).arg(&trace);
+    strace.arg(support::child_path()).arg("try").env("PORTLEASE_DIR", own.path());
+    strace.env("PORTLEASE_RANGE", format!("{}-{}", block.first, block.last));
+    let said = support::stdout_of(&strace.output().unwrap());
+    assert!(said.starts_with("leased "), "{said}");
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let refused = trace.lines().filter(|line| line.contains("EADDRINUSE")).count();
+    assert!((1..theirs.len()).contains(&refused), "{refused} of {}", theirs.len());
 }
 
 #[test]
@@ -479,7 +507,7 @@ fn what_passes_in_a_moment_is_no_refusal() {
 #[test]
 fn a_limit_on_the_size_of_files_is_no_reason_to_fail() {
     let own = OwnRegistry::new();
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 100; exec \"$0\" try \"$1\""]).arg(support::child_path());
     let output = command.arg(own.path()).output().unwrap();
     assert!(support::stdout_of(&output).starts_with("leased 2"));
@@ -539,7 +567,7 @@ fn a_directory_that_is_removed_while_somebody_waits() {
 #[test]
 fn out_of_descriptors_is_said() {
     let own = OwnRegistry::new();
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 20; exec \"$0\" hold \"$1\" 100"]).arg(support::child_path());
     let output = command.arg(own.path()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
