@@ -1,5 +1,6 @@
 //! A diagnosis in words. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -138,15 +139,11 @@ impl Diagnosis {
             }
             Role::Other => {
                 let looks_held = sockets.clone().any(looks_like_hold);
-                let mut pids: Vec<u32> = sockets
-                    .by_ref()
-                    .flat_map(|socket| &socket.owners)
-                    .filter(|owner| owner.role == Role::Other)
-                    .map(Owner::pid)
-                    .collect();
-                pids.sort_unstable();
-                pids.dedup();
-                let pids = all(pids.iter().map(u32::to_string).collect(), 0);
+                let owners = sockets.by_ref().flat_map(|socket| &socket.owners);
+                let strangers = owners.filter(|owner| owner.role == Role::Other);
+                let mut seen = BTreeSet::new();
+                let pids = strangers.map(Owner::pid).filter(|&pid| seen.insert(pid));
+                let pids = all(pids.map(|pid| pid.to_string()).collect(), 0);
                 match self.cause() {
                     // nginx has wiped the sign by which it would be known.
                     _ if leased_by_us => {
