@@ -1,13 +1,12 @@
 //! Servers: they serve where it was agreed, and are gone afterwards, with all that they started.
 
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use portlease::{ErrorKind, Ready, Server, ServerBuilder, Signal};
 
 use super::support::twin::{Twin, table};
-use super::support::{DEADLINE, OwnRegistry, child_command, who_answers};
+use super::support::{DEADLINE, OwnRegistry, child_command, eventually, who_answers};
 use super::{not_asked_for_long, server, serves, worker_in};
 
 table! {
@@ -96,11 +95,11 @@ fn one_that_ends_because_its_port_is_in_use_is_told_so<S: Twin>() {
 
 fn a_kill_of_one_that_has_ended_is_lost<S: Twin>() {
     let server = S::start(server(&["serve"])).unwrap();
-    for _ in 0..20 {
+    eventually("it is gone", || {
         server.signal(Signal::Kill).unwrap();
-        thread::sleep(Duration::from_millis(5));
-    }
-    assert!(!serves(server.port()));
+        !serves(server.port())
+    });
+    server.signal(Signal::Kill).unwrap();
 }
 
 fn what_makes_no_sense_is_said<S: Twin>() {
