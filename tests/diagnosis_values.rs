@@ -456,8 +456,8 @@ fn what_a_diagnosis_costs() {
 /// looking if it stops at each call.
 #[test]
 fn without_netlink() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed").unwrap_or_default();
+    if !support::has_strace() {
+        return;
     }
     let mut server = TestChild::spawn(child_command(&["serve", "0"]));
     let port = server.line_after("PORT=");
@@ -485,8 +485,8 @@ fn without_netlink() {
 /// bind does. strace refuses the one socket by which netlink is asked: which one that is, a first run tells.
 #[test]
 fn a_silent_socket_that_no_table_shows() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed").unwrap_or_default();
+    if !support::has_strace() {
+        return;
     }
     let own = OwnRegistry::new();
     let port = own.port();

@@ -3,9 +3,7 @@
 
 mod support;
 
-use std::process::Command;
-
-use support::{Allotment, OwnRegistry, skip, stdout_of, unshare};
+use support::{Allotment, OwnRegistry, stdout_of, unshare};
 
 /// Holds all of the ephemeral range of a new namespace, after `settings`; see
 /// `in_a_full_namespace` in `support/child.rs` for what is checked.
@@ -35,8 +33,8 @@ fn without_ipv6_addresses() {
 /// A kernel without IPv6 says so at the first socket of that family; strace says it here.
 #[test]
 fn without_the_ipv6_protocol() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed").unwrap_or_default();
+    if !support::has_strace() {
+        return;
     }
     let inject = "inject=socket:error=EAFNOSUPPORT:when=1";
     let settings = format!("trace='strace -qq -o /dev/null -e trace=socket -e {inject}'");

@@ -475,8 +475,8 @@ fn without_the_environment_that_it_was_given<S: Twin>() {
 /// While a server that complains has not bound its port, a bind of ours could be what keeps it out.
 #[test]
 fn a_port_is_not_bound_while_a_server_complains_of_it() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed").unwrap_or_default();
+    if !support::has_strace() {
+        return;
     }
     let own = OwnRegistry::new();
     let trace = own.dir.path().join("trace");

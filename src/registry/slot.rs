@@ -130,7 +130,6 @@ pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use super::*;
     use crate::patience::eventually;
@@ -185,7 +184,7 @@ pub(super) mod tests {
         let old = lock(&path).expect("the slot is free");
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| Slot::wait_lock(&path).expect("wait"));
-            std::thread::sleep(Duration::from_millis(20)); // not needed, but then he waits indeed
+            std::thread::sleep(std::time::Duration::from_millis(20)); // not needed, but then he waits indeed
             fs::rename(&path, dir.path().join("moved")).expect("rename");
             drop(old);
             let _new = waiter.join().expect("no panic");

@@ -16,7 +16,7 @@ use portlease::{Holder, Lease, Registry};
 use crate::kinds::{Amiss, may_be};
 use crate::support::dice::Dice;
 use crate::support::{
-    Allotment, DEADLINE, OwnRegistry, TestChild, bounded, child_path, eventually, lives, skip,
+    Allotment, DEADLINE, OwnRegistry, TestChild, bounded, child_path, eventually, has_strace, lives,
 };
 use crate::talk::{End, Problem, Served, parse_ports, parse_served};
 use crate::tally::Tally;
@@ -90,8 +90,8 @@ struct Stage {
 
 /// Makes `at_most` of the calls fail, evenly spread, from one of the first on: each time others.
 pub(crate) fn sweep(what: &'static str, at_most: usize) {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed").unwrap_or(());
+    if !has_strace() {
+        return;
     }
     let stage = Stage { own: OwnRegistry::new(), ports: Allotment::new(), what };
     // How often a server is looked at depends on time: these calls are made for sure.

@@ -382,6 +382,13 @@ pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     None
 }
 
+/// Whether there is strace, which counts system calls, or lets them fail; if not, that is said.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_strace() -> bool {
+    let found = Command::new("strace").arg("-V").output().is_ok();
+    found || skip::<()>("strace is not installed").is_some()
+}
+
 /// Whether this table of the kernel (`tcp`, `udp6`) has a socket on `port` in this state, a number of two digits.
 #[cfg(target_os = "linux")]
 pub(crate) fn table_has(table: &str, state: &str, port: u16) -> bool {
