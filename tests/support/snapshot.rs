@@ -147,9 +147,12 @@ fn number_after(text: &str, words: &str, name: &str) -> String {
     replaced + rest
 }
 
-/// Whether a look had not the time for all of it, as on a busy machine.
+/// Whether a look, or the last question before the end of a start, had not the time that it takes on a busy
+/// machine.
 pub(crate) fn lacked_time(text: &str) -> bool {
-    text.contains("there was no time to see who") || text.contains("unseen: NoTime")
+    ["there was no time to see who", "unseen: NoTime", "no answer within 0.2 s"]
+        .iter()
+        .any(|it| text.contains(it))
 }
 
 /// What a look says that had the time for it. `None`: it is not possible here.
