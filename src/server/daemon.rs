@@ -29,3 +29,17 @@ pub(super) fn foreground(program: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::foreground;
+
+    #[test]
+    fn a_version_in_the_name_makes_no_difference() {
+        for (versioned, plain) in [("php-fpm8.2", "php-fpm"), ("apache2", "apache")] {
+            assert!(foreground(plain).is_some());
+            assert_eq!(foreground(versioned), foreground(plain));
+        }
+        assert_eq!([foreground("app"), foreground("nginx-app"), foreground("")], [None; 3]);
+    }
+}
