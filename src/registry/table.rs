@@ -66,6 +66,7 @@ impl Table {
             Err(error) if sys::is_out_of_descriptors(&error) => return Err(error),
             file => file.ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file())),
         };
+        file.iter().for_each(sys::make_sparse);
         Ok(Table { file, max_size: sys::max_file_size() })
     }
 

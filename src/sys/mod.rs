@@ -83,8 +83,8 @@ pub(crate) use {
     unix::{
         bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
         is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked, make_removable,
-        max_file_size, monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file,
-        signal_group, signal_process, write_at,
+        make_sparse, max_file_size, monotonic_millis, open_dir, open_private, read_at,
+        registry_dir, same_file, signal_group, signal_process, write_at,
     },
     watchdog::{COPIES_KEEP_LOCKS, WATCHDOG, Watchdog, lead_group, lead_own_group},
 };
@@ -98,8 +98,9 @@ pub(crate) use {
     windows::{
         LIST_SOCKETS, bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs,
         dir_problem, ephemeral_ports, is_hidden_user, is_no_such_family, is_out_of_descriptors,
-        is_unlinked, keep_from_cleaners, make_removable, max_file_size, monotonic_millis, open_dir,
-        open_private, read_at, registry_dir, same_file, why_excluded, write_at,
+        is_unlinked, keep_from_cleaners, make_removable, make_sparse, max_file_size,
+        monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file, why_excluded,
+        write_at,
     },
 };
 #[cfg(target_os = "linux")]

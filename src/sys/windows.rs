@@ -17,6 +17,8 @@ use windows_sys::Win32::Security::TOKEN_QUERY;
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_READ, FILE_SHARE_WRITE,
 };
+use windows_sys::Win32::System::IO::DeviceIoControl;
+use windows_sys::Win32::System::Ioctl::FSCTL_SET_SPARSE;
 use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::Win32::UI::Shell::GetUserProfileDirectoryW;
@@ -49,6 +51,26 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
         .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
         .open(path)
+}
+
+/// Lets what was never written of `file` take no space, which NTFS would fill with zeros otherwise. Where the
+/// file system cannot do that, it takes some.
+pub(crate) fn make_sparse(file: &File) {
+    let mut returned = 0;
+    // SAFETY: the handle is open. This request takes nothing and gives nothing, so that the buffers may be
+    // null; `returned` outlives the call; null again, it is not overlapped.
+    unsafe {
+        DeviceIoControl(
+            file.as_raw_handle(),
+            FSCTL_SET_SPARSE,
+            ptr::null(),
+            0,
+            ptr::null_mut(),
+            0,
+            &raw mut returned,
+            ptr::null_mut(),
+        );
+    }
 }
 
 /// Whether a file that is open has no name any more: see [`open_private`].
