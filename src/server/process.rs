@@ -241,7 +241,9 @@ impl Process {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.reap();
         }
-        self.end().unwrap_or(End { status: None })
+        let end = self.end().unwrap_or(End { status: None });
+        sys::wait_for_group(self.group);
+        end
     }
 }
 

@@ -104,6 +104,23 @@ pub(crate) fn wait_for_exit(pids: &[u32], timeout: Duration) {
     }
 }
 
+/// How long is waited for what has been killed to be gone.
+const KILLED: Duration = Duration::from_secs(1);
+
+/// Waits until nobody is left of the group `group`, all of whom have been killed; not for long, and by asking
+/// again, since who is in it cannot be seen, and nobody tells of the end of somebody else's child.
+///
+/// Its number means no other group until then; after that, it may for as long as this waits.
+pub(crate) fn wait_for_group(group: u32) {
+    let Some(group) = super::unix::pid_of(group) else { return };
+    let deadline = Instant::now() + KILLED;
+    // SAFETY: `kill` takes two integers, and signal 0 is none. On macOS, it says EPERM of those who are dead
+    // and not reaped.
+    while unsafe { libc::kill(-group, 0) } == 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn queue() -> io::Result<OwnedFd> {
     // SAFETY: `kqueue` takes nothing. Its descriptor is not inherited by children: kqueue(2).
     match unsafe { libc::kqueue() } {

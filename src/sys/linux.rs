@@ -21,6 +21,9 @@ pub(crate) const LIST_SOCKETS: &str = "ss -antup";
 /// Keeps those who clean up from a file that was locked: here they leave alone what is in a locked directory.
 pub(crate) fn keep_from_cleaners(_: &File) {}
 
+/// Waits until nobody is left of a group: here that is seen, by looking.
+pub(crate) fn wait_for_group(_: u32) {}
+
 /// Why this process may not bind `port`, as far as the number tells.
 pub(crate) fn why_excluded(port: u16) -> Option<&'static str> {
     (port < 1024).then_some("a port below 1024 needs a privilege (CAP_NET_BIND_SERVICE)")

@@ -71,7 +71,7 @@ pub fn fuzz_kernel_tables(bytes: &[u8]) {
 pub(crate) use blind::*;
 #[cfg(all(unix, not(target_os = "linux")))]
 pub(crate) use bsd::{
-    LIST_SOCKETS, ephemeral_ports, keep_from_cleaners, wait_for_exit, why_excluded,
+    LIST_SOCKETS, ephemeral_ports, keep_from_cleaners, wait_for_exit, wait_for_group, why_excluded,
 };
 pub(crate) use id::{Owners, ProcessEntry, ProcessId, Service};
 pub(crate) use refused::Refused;
@@ -92,7 +92,7 @@ pub(crate) use {
 pub(crate) use {
     job::{
         COPIES_KEEP_LOCKS, WATCHDOG, Watchdog, lead_group, lead_own_group, signal_group,
-        signal_process, wait_for_exit,
+        signal_process, wait_for_exit, wait_for_group,
     },
     no_heirs::{Given, Heirloom, adopt_listener},
     windows::{
@@ -107,7 +107,8 @@ pub(crate) use {
 pub(crate) use {
     linux::{
         CAN_LOOK, HAS_HOLDS, LIST_SOCKETS, adopts_orphans, ephemeral_ports, is_nameless,
-        keep_from_cleaners, net_namespace, net_namespace_cookie, reserved_ports, why_excluded,
+        keep_from_cleaners, net_namespace, net_namespace_cookie, reserved_ports, wait_for_group,
+        why_excluded,
     },
     owners::{owners, process_age, process_service, user_name},
     pidfd::{signal_exactly, wait_for_exit},
