@@ -33,7 +33,7 @@ use crate::url::url;
 ///
 /// - [`ErrorKind::Exhausted`]: no port of the range is free; the message says who has how many.
 /// - [`ErrorKind::Registry`], [`ErrorKind::InvalidInput`]: see [`Registry`](crate::Registry).
-/// - [`ErrorKind::OutOfDescriptors`]: a lease takes two descriptors.
+/// - [`ErrorKind::OutOfDescriptors`]: a lease takes two descriptors, on Linux.
 /// - [`ErrorKind::Io`]: the kernel refuses a socket for another reason.
 ///
 /// # Examples
@@ -110,8 +110,12 @@ pub fn leases<const N: usize>() -> Result<[Lease; N]> {
 /// `LockFileEx`), which the kernel frees with the process; it is taken only if exclusive binds of both wildcards
 /// and both loopback addresses succeed at that moment (on Windows, with `SO_EXCLUSIVEADDRUSE`); and its port is
 /// from a range that the system does not hand out by itself (but on FreeBSD, which serves `bind(0)` from
-/// 10000 on). Who asks for that very number without a lease gets it, and another registry too, as long as no
-/// server is bound. It takes one descriptor.
+/// 10000 on, and on a Windows whose dynamic ports somebody has changed). Who asks for that very number without a
+/// lease gets it, and another registry too, as long as no server is bound. It takes one descriptor.
+///
+/// A port that the system gives to nobody is [`PortExcluded`](crate::ErrorKind::PortExcluded): on macOS and FreeBSD
+/// one below 1024, on Windows one of an excluded range. On macOS, a lease that is kept for more than three days may lose
+/// its lock's file to those who clean `/tmp`, and its port can then be leased once more.
 ///
 /// A port that these binds refuse is asked for again over TIME_WAIT, if it is exact, or if nothing else of the
 /// range is left. Then a listener on any other address is not seen: the lease is had beside a server that

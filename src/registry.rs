@@ -52,7 +52,8 @@ static GLOBAL: OnceCell<Registry> = OnceCell::new();
 /// - `PORTLEASE_RANGE`: the ports, as `20000-29999` or a list (`20000-20999,25000`), used as they
 ///   stand. Unset or empty: 20000 to 29999 without the kernel's ephemeral range, without
 ///   `ip_local_reserved_ports`, and without the ports of well-known servers. The kernel's settings
-///   are read once for each network namespace.
+///   are read once for each network namespace. (FreeBSD's ephemeral range, which has all of these, is not left
+///   out, and Windows' is not asked for, but taken to be 49152 to 65535.)
 /// - Below the directory there is one folder for each network namespace, since ports belong to one.
 ///
 /// # What this does not guarantee

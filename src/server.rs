@@ -114,8 +114,16 @@ use crate::url::url;
 ///   get away.
 /// - Without `/bin/sh` there is no watchdog.
 /// - Values in statics are never dropped; for these, the watchdog is what ends the server.
-/// - Elsewhere than on Linux nobody can look who listens, nor who left the process group: all the promises
-///   by system are in [`guide::platforms`](crate::guide::platforms).
+///
+/// # On macOS, FreeBSD and Windows
+///
+/// Nobody can look who listens, nor who left the process group: that one is not ended, and a server is ready
+/// when somebody accepts connections on its port. On macOS and FreeBSD, what is left in the group once the
+/// server itself has ended is killed without a grace. On Windows, a stop asks by Ctrl-Break, and all that the
+/// server started is a job: if this process is killed, the system ends the job, and frees the port, at the same
+/// time, and the server gets no grace.
+///
+/// [All of it in one table](crate::guide::platforms).
 #[must_use = "the server is stopped as soon as this is dropped; keep it in a variable for as long \
               as the server is needed"]
 pub struct Server {
@@ -306,7 +314,8 @@ impl Server {
         self.running.as_mut().and_then(|running| running.process.child().stdin.take())
     }
 
-    /// Sends a signal to the server's own process, not to others of its group.
+    /// Sends a signal to the server's own process, not to others of its group; but a Ctrl-Break on Windows, for
+    /// which [`Signal`] says what stands for what, gets to all of it.
     ///
     /// # Errors
     ///
@@ -344,8 +353,7 @@ impl Server {
 
     /// Stops the server, and starts it again; a leased port stays the same, and stays leased.
     ///
-    /// The old one is gone, with all its processes, before the new one is started. (On macOS and FreeBSD,
-    /// those whom it started have been killed by then, and may take a moment to be gone.)
+    /// The old one is gone, with all its processes, before the new one is started.
     ///
     /// # Errors
     ///

@@ -123,7 +123,7 @@ impl LeaseBuilder {
     /// - [`ErrorKind::InvalidInput`]: the range is empty or contains 0, the exact port is 0, or the
     ///   variable's value is not a port.
     /// - [`ErrorKind::Registry`]: the registry's directory, or the port's slot, cannot be used.
-    /// - [`ErrorKind::OutOfDescriptors`]: a lease takes two.
+    /// - [`ErrorKind::OutOfDescriptors`]: a lease takes two, on Linux.
     /// - [`ErrorKind::Io`]: the kernel refuses a socket for another reason.
     pub fn lease(self) -> Result<Lease> {
         let taken = match self.exact_port()? {
