@@ -318,11 +318,8 @@ fn one_that_starts_a_worker<S: Twin>() {
     let tidies = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo tidied; exit";
     let worker = format!("(trap '{tidies}' TERM; echo WORKER=1; while :; do sleep 1; done)");
     let script = format!("{worker} & exec \"$0\" serve");
-    let stopped = serves::<S>(
-        || shell(&script),
-        End::Asked,
-        |server| _ = server.wait_for_line("WORKER", DEADLINE).unwrap(),
-    );
+    let stopped =
+        serves::<S>(|| shell(&script), End::Asked, |server| _ = announced(server, "WORKER"));
     assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
