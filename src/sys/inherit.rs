@@ -35,7 +35,7 @@ impl Heirloom {
                 // SAFETY: `dup2` takes two integers. The numbers differ, or the copy would be closed
                 // at exec as the original is.
                 if number != NONE && unsafe { libc::dup2(number, target) } < 0 {
-                    return Err(io::Error::last_os_error()); // seen by nobody who counts lines: after a fork
+                    return Err(io::Error::last_os_error());
                 }
             }
             Ok(())
