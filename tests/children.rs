@@ -140,6 +140,7 @@ fn fails_with<S: Twin>(
         for expected in texts.iter().copied().chain([missing.as_str()]) {
             assert!(text.contains(expected), "no {expected:?} in: {text}");
         }
+        assert!(!text.contains("failed to stop"), "{text}");
         traces.nothing_is_left();
         error
     })

@@ -150,6 +150,7 @@ pub fn reap() -> Result<Vec<Orphan>> {
     let mut asked = BTreeSet::new();
     let (mut sent, mut sent_at) = (Sent::Nothing, Instant::now());
     loop {
+        let since = sent_at.elapsed(); // who is seen may be gone by the end of a look
         // Some may have started others since.
         for orphan in orphans()? {
             if known.insert(orphan.id) {
@@ -159,7 +160,7 @@ pub fn reap() -> Result<Vec<Orphan>> {
         let all = sys::processes().map_err(cannot_look)?;
         let left = tree::living(&known, &all);
         let rest = if left.is_empty() { Rest::Nobody } else { Rest::Some };
-        match stop::next(rest, sent, sent_at.elapsed(), GRACE) {
+        match stop::next(rest, sent, since, GRACE) {
             Step::Sweep | Step::Done => return Ok(ended),
             Step::Terminate => (sent, sent_at) = (Sent::Terminate, Instant::now()),
             Step::Kill => (sent, sent_at) = (Sent::Kill, Instant::now()),

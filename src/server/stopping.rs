@@ -121,7 +121,7 @@ impl Stopping {
             }
             self.left = family.living;
         }
-        let since = self.sent_at.elapsed();
+        let since = looks.begun.saturating_duration_since(self.sent_at);
         match stop::next(self.rest(), self.sent, since, self.grace) {
             Step::Terminate => {
                 self.sent(Sent::Terminate);
@@ -144,7 +144,11 @@ impl Stopping {
                 match self.sent {
                     Sent::Nothing => {}
                     Sent::Terminate => self.ask_outside(),
-                    Sent::Kill | Sent::Sweep => self.kill(),
+                    Sent::Kill => self.kill(),
+                    Sent::Sweep => {
+                        self.process.sweep(); // who escaped it may have forked since
+                        self.kill();
+                    }
                 }
                 Progress::Wait(time.min(LOOK_AGAIN))
             }
@@ -219,12 +223,21 @@ impl Stopping {
 }
 
 /// One look for all servers, if any needs it.
-#[derive(Debug, Default)]
-struct Looks(OnceCell<io::Result<Look>>);
+#[derive(Debug)]
+struct Looks {
+    /// Before the look, which may take seconds on a busy machine: who is seen may be gone since, and is
+    /// not given up for the time that the look took.
+    begun: Instant,
+    look: OnceCell<io::Result<Look>>,
+}
 
 impl Looks {
+    fn new() -> Looks {
+        Looks { begun: Instant::now(), look: OnceCell::new() }
+    }
+
     fn get(&self) -> Result<&Look, &io::Error> {
-        self.0.get_or_init(Look::now).as_ref()
+        self.look.get_or_init(Look::now).as_ref()
     }
 }
 
@@ -236,7 +249,7 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
         for (server, _) in &mut servers {
             server.process.end();
         }
-        let looks = Looks::default();
+        let looks = Looks::new();
         let mut pause = None;
         let mut waits_for = Vec::new();
         for (server, outcome) in servers.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
