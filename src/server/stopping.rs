@@ -268,3 +268,36 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)] // `sleep`
+mod tests {
+    use std::process::Command;
+
+    use super::super::escape::Trail;
+    use super::*;
+
+    #[test]
+    fn nobody_is_given_up_for_the_time_that_a_look_took() {
+        let mut sleep = Command::new("sleep");
+        let process =
+            Process::spawn(sleep.arg("1000"), &mut None, Signal::Terminate, Trail::default());
+        let mut stopping = Stopping::new(
+            process.expect("sleep"),
+            Output::new(),
+            Arc::new(Dir::new()),
+            Signal::Terminate,
+            Duration::ZERO,
+        );
+        let killed = stopping.step(&Looks::new());
+        assert!(matches!(killed, Progress::Wait(_)));
+        assert_eq!(stopping.sent, Sent::Kill);
+        // It is there for as long as nobody asks for its end.
+        let long_ago = Instant::now().checked_sub(stop::KILL_BOUND * 2);
+        stopping.sent_at = long_ago.expect("a machine that runs for longer");
+        let long = Looks { begun: stopping.sent_at, ..Looks::new() };
+        assert!(matches!(stopping.step(&long), Progress::Wait(_)));
+        let left = stopping.step(&Looks::new());
+        assert!(matches!(left, Progress::Done(Err(_))));
+    }
+}
