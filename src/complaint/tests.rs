@@ -768,6 +768,7 @@ fn a_port_that_is_in_use_is_no_trouble() {
     check("Port 43877 is in use by a different process", InUse, 43877);
     check("Error: port 3000 in use", InUse, 3000);
     check("Port 3000 on 127.0.0.1 is already in use", InUse, 3000);
+    check("Port 3000 on localhost is already in use", InUse, 3000);
     check("tcp port 8080 already taken", InUse, 8080);
 }
 

@@ -403,6 +403,7 @@ const NOTHING: &[&str] = &[
     "listening with a backlog of 511",
     "Running on 8 threads",
     "running at 100%",
+    "running on3000",
     "running at 2400%",
     "started in 1.234 seconds",
     "\x1b[32m\x1b[1mVITE\x1b[22m v8.3.8\x1b[39m  \x1b[2mready in \x1b[0m\x1b[1m203\x1b[22m ms",
@@ -414,6 +415,8 @@ const NOTHING: &[&str] = &[
     "started at Server.listen (server.js:2061:8080)",
     "listening on fe80::1:8080",
     "listening on 2001:db8::8080",
+    "listening on 91111:2222:3333:4444:5555:6666:7777:8888:8080",
+    "_PORT=40123",
     "started eth0 00:11:22:33:44:55",
     "started service version 1.0:2",
     "listening on port 0",
@@ -604,6 +607,25 @@ fn escapes_are_removed() {
     check("cut\x1b[", "cut");
     check("cut\x1b", "cut");
     check("cut\x1b]8;;", "cut");
+}
+
+#[test]
+fn a_file_is_read_up_to_its_bound() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("port");
+    assert_eq!(Reports::of_file(&file), Reports::default(), "there is none");
+    assert_eq!(Reports::of_file(dir.path()), Reports::default(), "it is none");
+    let ports = |text: &str| {
+        std::fs::write(&file, text).expect("write");
+        Vec::from_iter(Reports::of_file(&file).all_main())
+    };
+    assert_eq!(ports("0\n"), []);
+    assert_eq!(ports("40123"), [40123]);
+    assert_eq!(ports("  40123\n/path\n"), [40123]);
+    assert_eq!(ports("40123 /path\n"), []);
+    assert_eq!(ports("listening on port 40123\n"), [40123]);
+    let half = "\n".repeat(32 * 1024);
+    assert_eq!(ports(&format!("{half}1\n{half}2\n")), [1]);
 }
 
 fn reports(lines: &[&str]) -> Reports {
