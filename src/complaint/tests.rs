@@ -769,6 +769,11 @@ fn a_port_that_is_in_use_is_no_trouble() {
     check("Error: port 3000 in use", InUse, 3000);
     check("Port 3000 on 127.0.0.1 is already in use", InUse, 3000);
     check("Port 3000 on localhost is already in use", InUse, 3000);
+    check("Port number 3000 is already in use", InUse, 3000);
+    check("http://my-host:3000 is already in use", InUse, 3000);
+    none("the name main.go:3000 is already in use");
+    none("another server is running with pid 3000");
+    none("another server is running on core 3");
     check("tcp port 8080 already taken", InUse, 8080);
 }
 

@@ -147,11 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn our_age_is_a_moment() {
+    fn the_age_of_a_process() {
         let pid = std::process::id();
+        let age = |start| process_age(ProcessId { pid, start }).expect("an age");
+        let begun = Instant::now();
+        let (older, younger) = (age(0), age(100)); // a hundred ticks are a second
+        let (between, took) = (older.saturating_sub(younger), begun.elapsed());
+        let (tick, second) = (Duration::from_millis(10), Duration::from_secs(1));
+        assert!(between <= second + tick && between + took + tick >= second, "{between:?}");
         let start = process::process_start(pid).expect("/proc");
-        let age = process_age(ProcessId { pid, start }).expect("an age");
-        assert!(age < Duration::from_secs(3600), "{age:?}");
+        assert!(age(start) < Duration::from_secs(3600));
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (usize, u16)> {
     })
 }
 
-/// `port 8080`, `port: 8080`, `port=8080`, `port(s) 8080`, `localport=8080`, in any case.
+/// `port 8080`, `port: 8080`, `port=8080`, `port(s) 8080`, `port number 8080`, `localport=8080`, in any
+/// case.
 pub(crate) fn numbered(text: &str) -> Vec<(usize, u16)> {
     let lower = text.to_ascii_lowercase();
     let numbered = lower.match_indices("port").filter_map(|(at, word)| {
@@ -77,6 +78,7 @@ pub(crate) fn numbered(text: &str) -> Vec<(usize, u16)> {
         }
         let after = lower.get(at + word.len()..)?;
         let after = after.strip_prefix("(s)").or(after.strip_prefix('s')).unwrap_or(after);
+        let after = after.strip_prefix(" number").unwrap_or(after);
         let number = after.trim_start_matches([' ', ':', '=', '"', '\'', '[', '(', '#']);
         if number.len() == after.len() { None } else { Some((at, leading_port(number)?)) }
     });

@@ -365,6 +365,7 @@ const STARTED: &[(Rank, u16, &str)] = &[
     (Phrase, 22000, "[YAKMJ] 11:26:56 INFO: TCP listener ([::]:22000) starting"),
     (Url, 32771, "http://user:secret@127.0.0.1:32771/"),
     (Phrase, 8081, "Upstream is http://api, listening on backend-1:8081"),
+    (Phrase, 43695, "server ready on port number 43695"),
     (Phrase, 43695, "server ready port=43695"),
     (Phrase, 43695, "port=43695"),
     (Phrase, 3000, "server started (:::3000)"),
