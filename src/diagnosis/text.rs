@@ -377,6 +377,12 @@ mod tests {
             "port 5432 is not to be looked at: no netlink\n  \
              next: let any port be chosen, or look from outside of this container",
         );
+        let is_out = Blind { why: "no descriptor".to_owned(), is_out_of_descriptors: true };
+        check(
+            &Diagnosis { blind: Some(is_out), ..nothing() },
+            Cause::Unknown,
+            &format!("port 5432 is not to be looked at: no descriptor\n  next: {MORE_DESCRIPTORS}"),
+        );
         let look = format!(
             "port 5432 is in use\n  whose it is was not looked at: no netlink\n  \
              next: look who it is (`{}`), or let any port be chosen",
