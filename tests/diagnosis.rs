@@ -182,6 +182,27 @@ fn a_listener_of_another_user() {
     server.kill();
 }
 
+/// As that of a container, to whom the processes of its other users are shown in part. Another capability
+/// is dropped too, or who has no more himself would be seen.
+#[test]
+fn a_listener_seen_by_a_lesser_root() {
+    if SomebodyElse::new().is_none() {
+        return;
+    }
+    let own = OwnRegistry::new();
+    let port = own.port();
+    let server = foreign(child_command(&["serve", &port.to_string()]), port);
+    let mut look = Command::new("setpriv");
+    look.args(["--bounding-set=-sys_ptrace,-kill"]).arg(support::child_path());
+    look.args(["diagnose", &port.to_string()]);
+    own.lend_to(&mut look);
+    let text = in_time(|| look.output().ok().map(|output| stdout_of(&output))).unwrap();
+    let mut snapshot = Snapshot::new("diagnosis/lesser-root");
+    snapshot.add("seen by root without CAP_SYS_PTRACE", varying(port, server.id()).replace(&text));
+    snapshot.check();
+    server.kill();
+}
+
 #[test]
 fn a_forked_pair() {
     let own = OwnRegistry::new();

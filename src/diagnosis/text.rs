@@ -182,7 +182,13 @@ impl Diagnosis {
                     // `ss` shows those that do not listen since iproute2 6.8 only.
                     false => format!("find /proc/*/fd -lname '*:?{}?'", socket.entry.inode),
                 };
-                &format!("look as root who it is (`{by}`)")
+                let can = match socket.unseen {
+                    Some(Unseen::NotPermitted) if !sys::is_hidden_user(socket.uid()) => {
+                        "with CAP_SYS_PTRACE"
+                    }
+                    _ => "as root",
+                };
+                &format!("look {can} who it is (`{by}`)")
             }
             Some(Unseen::NoProc) => "look where there is a /proc",
             Some(Unseen::NoDescriptors) => {

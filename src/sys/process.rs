@@ -145,7 +145,7 @@ pub(crate) fn is_of_our_user(pid: u32) -> bool {
 ///
 /// It is gone, or may not be looked into.
 pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
-    Ok(descriptors(pid, "socket")?.any(|(_, inode)| inodes.contains(&inode)))
+    Ok(sockets_of(pid)?.iter().any(|inode| inodes.contains(inode)))
 }
 
 /// The inodes of the sockets of which a process has descriptors.
@@ -154,7 +154,7 @@ pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
 ///
 /// It is gone, or may not be looked into.
 pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<u64>> {
-    Ok(descriptors(pid, "socket")?.map(|(_, inode)| inode).collect())
+    descriptors(pid, "socket")?.map(|found| found.map(|(_, inode)| inode)).collect()
 }
 
 /// Whether a process has the writing end of one of the pipes with these `inodes`.
@@ -166,17 +166,29 @@ pub(crate) fn can_write_to(pid: u32, inodes: &[u64]) -> io::Result<bool> {
     // The mode of the link tells for what the file is open.
     let is_writable =
         |link: &Path| link.symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
-    let mut pipes = descriptors(pid, "pipe")?;
-    Ok(pipes.any(|(link, inode)| inodes.contains(&inode) && is_writable(&link)))
+    for pipe in descriptors(pid, "pipe")? {
+        let (link, inode) = pipe?;
+        if inodes.contains(&inode) && is_writable(&link) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// The descriptors of a process that are of one kind: the link in `/proc`, and the inode.
-fn descriptors(pid: u32, kind: &str) -> io::Result<impl Iterator<Item = (PathBuf, u64)>> {
+/// The descriptors of a process that are of one kind: the link in `/proc`, and the inode. A root without
+/// CAP_SYS_PTRACE, as a container's, may list the links of others, and not read one.
+fn descriptors(
+    pid: u32,
+    kind: &str,
+) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, u64)>>> {
     let links = fs::read_dir(format!("/proc/{pid}/fd"))?.take(MAX_DESCRIPTORS);
     Ok(links.filter_map(move |link| {
         let link = link.ok()?.path();
-        let inode = inode_of(&fs::read_link(&link).ok()?, kind)?;
-        Some((link, inode))
+        match fs::read_link(&link) {
+            Ok(target) => Some(Ok((link, inode_of(&target, kind)?))),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Err(error)),
+            Err(_) => None, // it was closed
+        }
     }))
 }
 
