@@ -774,6 +774,7 @@ fn a_port_that_is_in_use_is_no_trouble() {
     none("the name main.go:3000 is already in use");
     none("another server is running with pid 3000");
     none("another server is running on core 3");
+    none("another of the old workers has pid 3000");
     check("tcp port 8080 already taken", InUse, 8080);
 }
 

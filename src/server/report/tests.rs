@@ -418,6 +418,7 @@ const NOTHING: &[&str] = &[
     "listening on 2001:db8::8080",
     "listening on 91111:2222:3333:4444:5555:6666:7777:8888:8080",
     "_PORT=40123",
+    "serving http://localhost/app:8080",
     "started eth0 00:11:22:33:44:55",
     "started service version 1.0:2",
     "listening on port 0",
