@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) use self::http::accepts;
 
@@ -184,28 +184,41 @@ pub(super) struct Seen<'a> {
 pub(super) struct Passed<'a> {
     /// Those that have not.
     checks: VecDeque<&'a Check>,
+    /// What the first of them said last.
+    said: Option<String>,
 }
 
 impl<'a> Passed<'a> {
     pub(super) fn none_of(ready: &'a Ready) -> Passed<'a> {
-        Passed { checks: ready.checks.iter().collect() }
+        Passed { checks: ready.checks.iter().collect(), said: None }
     }
 
     /// For one that was ready before: lines were printed then.
     pub(super) fn again(ready: &'a Ready) -> Passed<'a> {
         let is_line = |check: &&Check| matches!(check, Check::Line(_));
-        Passed { checks: ready.checks.iter().filter(|check| !is_line(check)).collect() }
+        let checks = ready.checks.iter().filter(|check| !is_line(check)).collect();
+        Passed { checks, said: None }
     }
 
     /// Looks at those that have not passed, in their order, up to the first that does not pass now.
     ///
     /// # Errors
     ///
-    /// What is missing, in words.
+    /// What is missing, in words. If the time ran out that the start had left for the answer, what was
+    /// missing before: that there was no answer in 0.2 s says less.
     pub(super) fn look(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         while let Some(check) = self.checks.front() {
-            check.look(seen)?;
+            let start = Instant::now();
+            if let Err(missing) = check.look(seen) {
+                let time = seen.left.max(LAST_ATTEMPT);
+                let was_cut_short = time < ATTEMPT && start.elapsed() >= time;
+                return Err(match &self.said {
+                    Some(said) if was_cut_short => said.clone(),
+                    _ => self.said.insert(missing).clone(),
+                });
+            }
             self.checks.pop_front();
+            self.said = None;
         }
         Ok(())
     }
@@ -248,5 +261,43 @@ impl fmt::Debug for Check {
             Check::Command(_) => f.write_str("Command"),
             Check::When { what, .. } => write!(f, "When({what})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::super::dir::Dir;
+    use super::*;
+
+    #[test]
+    fn what_was_answered_is_said_when_there_is_no_time_for_another_answer() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+        let addr = listener.local_addr().expect("address");
+        let dir = Arc::new(Dir::new());
+        let ports = Ports { host: addr.ip(), main: addr.port(), named: Vec::new(), dir };
+        let output = Output::new();
+        let look = |passed: &mut Passed<'_>, left| {
+            let seen = Seen { ports: &ports, output: &output, cookie: None, left };
+            passed.look(&seen).expect_err("never ready")
+        };
+        let ready = Ready::http("/");
+        let (mut never, mut once) = (Passed::none_of(&ready), Passed::none_of(&ready));
+        let late = look(&mut never, Duration::ZERO);
+        assert!(late.ends_with("no answer within 0.2 s"), "{late}");
+        let answers = thread::spawn(move || {
+            let (first, _) = listener.accept().expect("the connection that nobody answered");
+            let (mut stream, _) = listener.accept().expect("accept");
+            let _ = stream.read(&mut [0; 1024]);
+            stream.write_all(b"HTTP/1.1 503 \r\n\r\n").expect("write");
+            (listener, first)
+        });
+        let answered = look(&mut once, Duration::from_secs(60));
+        assert!(answered.ends_with("status 503"), "{answered}");
+        let _open = answers.join().expect("the server");
+        assert_eq!(look(&mut once, Duration::ZERO), answered);
     }
 }
