@@ -145,7 +145,7 @@ pub(crate) fn is_of_our_user(pid: u32) -> bool {
 ///
 /// It is gone, or may not be looked into.
 pub(crate) fn has_socket(pid: u32, inodes: &[u64]) -> io::Result<bool> {
-    Ok(sockets_of(pid)?.iter().any(|inode| inodes.contains(inode)))
+    has(pid, "socket", |_, inode| inodes.contains(&inode))
 }
 
 /// The inodes of the sockets of which a process has descriptors.
@@ -166,9 +166,14 @@ pub(crate) fn can_write_to(pid: u32, inodes: &[u64]) -> io::Result<bool> {
     // The mode of the link tells for what the file is open.
     let is_writable =
         |link: &Path| link.symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
-    for pipe in descriptors(pid, "pipe")? {
-        let (link, inode) = pipe?;
-        if inodes.contains(&inode) && is_writable(&link) {
+    has(pid, "pipe", |link, inode| inodes.contains(&inode) && is_writable(link))
+}
+
+/// Whether a process has a descriptor of this kind for which `is_it` is true: looks up to the first.
+fn has(pid: u32, kind: &str, is_it: impl Fn(&Path, u64) -> bool) -> io::Result<bool> {
+    for found in descriptors(pid, kind)? {
+        let (link, inode) = found?;
+        if is_it(&link, inode) {
             return Ok(true);
         }
     }
