@@ -160,7 +160,8 @@ fn nginx_and_its_workers() {
     let own = OwnRegistry::new();
     let port = own.port();
     let dir = real::dir_with(&[]);
-    let nginx = foreign(real::nginx_command(port, dir.path(), "off"), port);
+    let nginx = Asked(foreign(real::nginx_command(port, dir.path(), "off"), port));
+    let nginx = &nginx.0;
     let workers = || support::children_of(nginx.id());
     eventually("its workers are there", || workers().len() == 2);
     let workers = workers();
@@ -170,6 +171,16 @@ fn nginx_and_its_workers() {
     check("nginx", &own, port, &varying);
     support::signal("TERM", nginx.id());
     eventually("it is gone", || !support::lives(nginx.id()));
+}
+
+/// Asked to end when this is dropped, also by a test that fails: nginx's workers outlive its SIGKILL.
+struct Asked(TestChild);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
