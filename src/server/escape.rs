@@ -105,9 +105,14 @@ fn listens(pid: u32, inodes: &[u64]) -> bool {
 #[cfg(test)]
 #[cfg(target_os = "linux")] // elsewhere, nobody looks
 mod tests {
-    use std::process::Command;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
+    use crate::cookie;
+    use crate::patience::eventually;
     use crate::sys::ProcessEntry;
 
     /// Whether a look is unsure because of somebody with this parent, who has ended since.
@@ -131,5 +136,94 @@ mod tests {
         assert!(is_unsure(other.id()), "his parent has ended as well");
         assert!(is_unsure(1), "somebody who was adopted");
         assert!(!is_unsure(process::id()), "a child of another thread");
+    }
+
+    /// A `sleep` that shows nothing but what a test gives it.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn new(program: &str, give: impl FnOnce(&mut Command) -> &mut Command) -> Sleeper {
+            let mut command = Command::new(program);
+            command.args(["sleep", "1000"]).env_remove(cookie::VARIABLE);
+            let child = give(&mut command).spawn().expect("util-linux, coreutils");
+            let is_there = || match calls_itself(child.id(), "sleep") {
+                true => Ok(()),
+                false => Err("no `sleep` yet"),
+            };
+            eventually(is_there);
+            Sleeper(child)
+        }
+
+        fn is_found(&self, trail: &Trail, output_is_open: bool) -> bool {
+            let look = Look::now().expect("a look");
+            let pid = self.0.id();
+            let id = ProcessId { pid, start: sys::process_start(pid).expect("its start") };
+            let found = find(&look, id, trail, output_is_open, &BTreeSet::new());
+            let again = find(&look, id, trail, output_is_open, &BTreeSet::from([id]));
+            assert!(!again.processes.contains(&id), "one who is known");
+            found.processes.contains(&id)
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill().and_then(|()| self.0.wait());
+        }
+    }
+
+    /// nginx as a daemon. Each sign is needed: a stranger who lacks it is not ended.
+    #[test]
+    fn who_listens_as_the_server_would() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let other = TcpListener::bind("127.0.0.1:0").expect("another socket");
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+        let port_of = |listener: &TcpListener| listener.local_addr().expect("its address").port();
+        let (port, other_port) = (port_of(&listener), port_of(&other));
+        let udp_port = datagrams.local_addr().expect("its address").port();
+        let given = || Stdio::from(OwnedFd::from(listener.try_clone().expect("a copy")));
+        let trail =
+            |port, program: &str| Trail { port, program: program.into(), ..Trail::default() };
+
+        let daemon = Sleeper::new("setsid", |it| it.stdin(given()));
+        assert!(daemon.is_found(&trail(port, "sleep"), false));
+        assert!(!daemon.is_found(&trail(0, "sleep"), false), "no port was leased");
+        assert!(!daemon.is_found(&trail(other_port, "sleep"), false), "on another port");
+        assert!(!daemon.is_found(&trail(port, "nginx"), false), "of another name");
+        let in_session = Sleeper::new("env", |it| it.stdin(given()));
+        assert!(!in_session.is_found(&trail(port, "sleep"), false), "in our session");
+        let cookie = Cookie::new().expect("a cookie");
+        let marked =
+            Sleeper::new("setsid", |it| it.stdin(given()).env(cookie::VARIABLE, cookie.value()));
+        assert!(!marked.is_found(&trail(port, "sleep"), false), "another server's");
+        let udp = Sleeper::new("setsid", |it| it.stdin(Stdio::from(OwnedFd::from(datagrams))));
+        assert!(udp.is_found(&trail(udp_port, "sleep"), false));
+        if sys::process_uid(process::id()) == Some(0) {
+            let nobodys = Sleeper::new("setsid", |it| it.stdin(given()).uid(65534));
+            assert!(!nobodys.is_found(&trail(port, "sleep"), false), "another user's");
+        }
+    }
+
+    #[test]
+    fn who_has_its_cookie() {
+        let cookie = Cookie::new();
+        let value = cookie.as_ref().expect("a cookie").value();
+        let child = Sleeper::new("env", |it| it.env(cookie::VARIABLE, value));
+        assert!(child.is_found(&Trail { cookie, ..Trail::default() }, false));
+        assert!(!child.is_found(&Trail { cookie: Cookie::new(), ..Trail::default() }, false));
+        assert!(!child.is_found(&Trail::default(), false));
+    }
+
+    #[test]
+    fn who_can_write_to_its_output() {
+        let writer = Sleeper::new("env", |it| it.stdout(Stdio::piped()));
+        let reader = Sleeper::new("env", |it| it.stdin(Stdio::piped()));
+        let pipe = sys::inode(writer.0.stdout.as_ref().expect("a pipe")).expect("its inode");
+        let trail = Trail { pipes: vec![1, pipe], ..Trail::default() };
+        assert!(writer.is_found(&trail, true));
+        assert!(!writer.is_found(&trail, false), "the output has ended");
+        assert!(!writer.is_found(&Trail::default(), true), "to another pipe");
+        let pipe = sys::inode(reader.0.stdin.as_ref().expect("a pipe")).expect("its inode");
+        let trail = Trail { pipes: vec![pipe], ..Trail::default() };
+        assert!(!reader.is_found(&trail, true), "who can but read");
     }
 }
