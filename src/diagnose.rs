@@ -198,3 +198,55 @@ fn bind(port: u16) -> Bind {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::diagnosis::Role;
+
+    const HOLDER: u32 = 42;
+
+    fn socket(protocol: Protocol, state: State, ip: IpAddr, owner: Option<u32>) -> Socket {
+        let entry = SocketEntry {
+            protocol,
+            state,
+            local: SocketAddr::new(ip, 20_001),
+            remote: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            inode: 7,
+            uid: 0,
+            only_v6: None,
+            queue: 0,
+        };
+        let owned_by = |pid| Owner {
+            pid,
+            name: String::new(),
+            command: String::new(),
+            uid: None,
+            user: None,
+            age: None,
+            role: Role::Other,
+        };
+        let owners = owner.map(owned_by).into_iter().collect();
+        Socket { entry, is_hold: false, owners, more_owners: 0, unseen: None }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_hold() {
+        let is_hold = |protocol, state, ip: &str, owner| {
+            let ip = ip.parse().expect("an address");
+            is_hold(&socket(protocol, state, ip, owner), Some(HOLDER))
+        };
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        for ip in ["::", "0.0.0.0", &hold::TOKEN.to_string()] {
+            assert!(is_hold(tcp, State::Bound, ip, Some(HOLDER)), "{ip}");
+            assert!(is_hold(tcp, State::Bound, ip, None), "{ip}");
+            assert!(!is_hold(tcp, State::Bound, ip, Some(HOLDER + 1)), "{ip}");
+            assert!(!is_hold(tcp, State::Listen, ip, Some(HOLDER)), "{ip}");
+            assert!(!is_hold(udp, State::Bound, ip, Some(HOLDER)), "{ip}");
+        }
+        assert!(!is_hold(tcp, State::Bound, "127.0.0.1", Some(HOLDER)));
+        assert!(!is_hold(tcp, State::Bound, "::1", None));
+    }
+}

@@ -125,7 +125,7 @@ fn fails_with<S: Twin>(
         // Only where it is to pass: what ends early is to be seen at once.
         let timeout = if kind == ErrorKind::NotReady { 500 } else { u64::MAX };
         let builder = builder.start_timeout(Duration::from_millis(timeout));
-        let error = S::start(builder.stop_grace(Duration::from_millis(50))).unwrap_err();
+        let error = S::start(builder.stop_grace(SHORT_GRACE)).unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         let text = format!("{error:?}");
         let missing = match (kind, traces.leased) {
@@ -145,6 +145,9 @@ fn fails_with<S: Twin>(
         error
     })
 }
+
+/// For what will not end when it is asked.
+const SHORT_GRACE: Duration = Duration::from_millis(50);
 
 /// How a server ends that is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +173,7 @@ fn serves<S: Twin>(
             let (traces, builder) = Traces::of(command, Port::Told);
             let grace = match end {
                 End::Asked => DEADLINE / 2,
-                End::Killed | End::Either => Duration::from_millis(50),
+                End::Killed | End::Either => SHORT_GRACE,
             };
             let builder = builder.start_timeout(DEADLINE).stop_grace(grace);
             let mut server = S::start(builder).unwrap();
@@ -192,7 +195,10 @@ fn serves<S: Twin>(
     let stopped = served(true).unwrap();
     match end {
         End::Asked => assert!(!stopped.forced(), "{stopped:?}"),
-        End::Killed => assert!(stopped.forced(), "{stopped:?}"),
+        End::Killed => {
+            assert!(stopped.forced() && !stopped.killed().is_empty(), "{stopped:?}");
+            assert!(stopped.duration() >= SHORT_GRACE, "{stopped:?}");
+        }
         End::Either => {}
     }
     stopped
@@ -300,6 +306,7 @@ fn one_that_closes_its_output<S: Twin>() {
 fn one_that_ignores_sigterm<S: Twin>() {
     let stopped = serves::<S>(|| shell("trap '' TERM; exec \"$0\" serve"), End::Killed, nothing);
     assert_eq!(stopped.status().unwrap().to_string(), "signal: 9 (SIGKILL)");
+    assert!(matches!(stopped.killed(), [it] if it.ends_with(" (test-child)")), "{stopped:?}");
     let worker = "(trap '' TERM; exec \"$0\" sleep) & exec \"$0\" serve";
     // It may not have come to ignore it yet.
     serves::<S>(|| shell(worker), End::Either, nothing);

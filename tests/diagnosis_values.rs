@@ -359,6 +359,9 @@ fn whether_addresses_can_be_bound() {
     let beside = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), block.first));
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, block.first));
     answers("a listener on 127.0.0.1", &[port(0), beside, any], &[false, true, false]);
+    let found = check([port(0), port(3)]);
+    let told = found.iter().map(|it| it.diagnosis().map(Diagnosis::port));
+    assert_eq!(told.collect::<Vec<_>>(), [Some(port(0).port()), None], "{found:?}");
     answers("a silent socket", &[port(1)], &[false]);
     answers("a lease", &[port(2)], &[false]);
     let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, block.first + 4));

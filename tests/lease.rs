@@ -116,6 +116,22 @@ fn blocks_are_consecutive_and_go_around_obstacles() {
     drop(again.expect("ports that were used a moment ago are better than none"));
 }
 
+#[test]
+fn a_block_is_of_rested_ports_if_there_is_one() {
+    for _ in 0..3 {
+        let own = OwnRegistry::new();
+        let block = Allotment::new();
+        let first = block.first;
+        drop(own.request().exact(first + 3).lease().unwrap());
+        // Around the port that rests: 0 1 2 x 4 5 6.
+        let request = || own.request().range(first..=first + 6);
+        let blocks = [request().lease_block(3).unwrap(), request().lease_block(3).unwrap()];
+        let mut starts = blocks.each_ref().map(|block| block[0].port() - first);
+        starts.sort_unstable();
+        assert_eq!(starts, [0, 4]);
+    }
+}
+
 /// In a process that does nothing else: here, a spawn of another test could keep a copy of a hold
 /// for a moment, and another port would be chosen rightly.
 #[test]

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use portlease::{ErrorKind, Handoff, Ready, Server, ServerBuilder, Signal};
+use portlease::{ErrorKind, Handoff, Ready, Registry, Server, ServerBuilder, Signal};
 use support::alone::{children, in_own_process};
 use support::twin::{Twin, not_ready, table};
 use support::{DEADLINE, OwnRegistry, TestChild, child_command, lives, shell, who_answers};
 
 table! {
     a_leased_port_by_an_environment_variable,
+    its_lease_bears_its_name,
     a_leased_port_in_an_argument,
     a_reported_port,
     a_restart_keeps_the_port_leased,
@@ -29,6 +31,7 @@ table! {
     a_panic_in_a_closure_of_its_start_leaves_nothing,
     signals_and_the_end_of_the_server_itself,
     a_stop_by_another_signal,
+    a_stop_by_the_signal_that_its_program_means,
     a_stop_by_sigkill_asks_nobody,
     a_stop_without_a_descriptor_left,
     a_stop_in_a_pid_namespace_without_its_proc,
@@ -56,6 +59,14 @@ fn a_leased_port_by_an_environment_variable<S: Twin>() {
     assert_eq!(stopped.status().unwrap().to_string(), "signal: 15 (SIGTERM)");
     assert_eq!(stopped.output(), "serving\n");
     assert_eq!(own.registry.list().unwrap(), []);
+}
+
+fn its_lease_bears_its_name<S: Twin>() {
+    let builder = Server::builder(child_command(&["serve"])).env_port("PORT").name("database");
+    let server = S::start(builder).unwrap();
+    let holders = Registry::global().unwrap().list().unwrap();
+    let holder = holders.iter().find(|holder| holder.port() == server.port()).unwrap();
+    assert_eq!((holder.label(), holder.pid()), (Some("database"), Some(std::process::id())));
 }
 
 fn a_leased_port_in_an_argument<S: Twin>() {
@@ -232,6 +243,22 @@ fn a_stop_by_another_signal<S: Twin>() {
     assert!(stopped.output().contains("interrupted\n"), "{stopped:?}");
     assert_eq!(stopped.status().unwrap().code(), Some(7));
     assert!(!stopped.forced() && stopped.killed().is_empty());
+}
+
+fn a_stop_by_the_signal_that_its_program_means<S: Twin>() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "for signal in INT QUIT TERM; do trap \"echo $signal; kill \\$! 2>/dev/null; exit\" $signal; done; \
+                  \"$0\" serve & wait";
+    for (name, signal) in [("postgres", "INT\n"), ("nginx", "QUIT\n"), ("other", "TERM\n")] {
+        let program = dir.path().join(name);
+        symlink("/bin/sh", &program).unwrap();
+        let mut command = Command::new(program);
+        command.args(["-c", script]).arg(support::child_path());
+        let server = S::start(Server::builder(command).env_port("PORT")).unwrap();
+        assert_eq!(server.name(), name);
+        let stopped = server.stop().unwrap();
+        assert!(stopped.output().ends_with(signal), "{name}: {stopped:?}");
+    }
 }
 
 fn a_stop_by_sigkill_asks_nobody<S: Twin>() {

@@ -155,3 +155,25 @@ pub(super) fn excluded(port: u16, error: io::Error) -> Error {
     }
     Error::new(ErrorKind::PortExcluded, message).with_port(port).with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_over_in_a_moment() {
+        let check = |outcomes: Vec<Outcome>, expected: Option<bool>| {
+            let mut tally = Tally::default();
+            outcomes.into_iter().for_each(|outcome| tally.count(outcome));
+            assert_eq!(tally.may_pass(), expected);
+        };
+        let in_use = |lately| Outcome::InUse { lately };
+        let leased = |marked| Outcome::Leased { marked };
+        let excluded = || Outcome::Excluded(io::ErrorKind::PermissionDenied.into());
+        check(vec![], None);
+        check(vec![leased(true), excluded()], None);
+        check(vec![leased(false), leased(true)], Some(true));
+        check(vec![in_use(false), leased(true)], Some(false));
+        check(vec![in_use(true), in_use(false)], Some(true));
+    }
+}

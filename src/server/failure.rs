@@ -304,4 +304,27 @@ mod tests {
             "no UDP socket is bound to 127.0.0.1:53, where its clients will send; 127.0.0.2:53 is bound"
         );
     }
+
+    #[test]
+    fn why_a_program_cannot_be_started() {
+        let check = |program: &str, kind: io::ErrorKind, expected: &str| {
+            let error = cannot_spawn("api", &Command::new(program), kind.into()).to_string();
+            let (_, hint) = error.split_once(&format!("{program:?}")).expect("its program");
+            assert_eq!(hint, expected, "{program}");
+        };
+        let (missing, denied) = (io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied);
+        let here = std::env::current_exe().expect("this program");
+        let here = here.to_str().expect("its name");
+        let in_path = "; there is no such program in PATH; install it or, if it is a binary of this \
+                       package, write `env!(\"CARGO_BIN_EXE_api\")`";
+        check("api", missing, in_path);
+        check("./no/api", missing, "; there is no such program");
+        let no_loader =
+            "; it is there, but not the interpreter that its first line names, or its loader";
+        check(here, missing, no_loader);
+        let not_searched = "; it may not be executed, or it is not in PATH, of which some directory may not be searched";
+        check("api", denied, not_searched);
+        check(here, denied, "; it may not be executed");
+        check(here, io::ErrorKind::OutOfMemory, "");
+    }
 }

@@ -264,3 +264,38 @@ pub(super) fn describe(id: ProcessId) -> String {
         None => id.pid.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(unix)]
+    use crate::server::{Ready, Server};
+
+    #[test]
+    fn of_many_some_are_named() {
+        let gone = |pid| ProcessId { pid, start: 0 };
+        let entry = |id| ProcessEntry { id, parent: 1, group: 1, session: 1 };
+        let described = |count| {
+            let nobody = u32::MAX >> 1;
+            let entries: Vec<_> = (nobody - count..nobody).map(gone).map(entry).collect();
+            described(&entries)
+        };
+        assert_eq!(described(1), ["2147483646"]);
+        assert_eq!(described(8).len(), MAX_DESCRIBED);
+        assert_eq!(described(10).len(), MAX_DESCRIBED + 1);
+        assert_eq!(described(10).last().map(String::as_str), Some("2 more"));
+    }
+
+    #[cfg(unix)] // `sleep`
+    #[test]
+    fn a_forked_child_has_nothing_to_stop() {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000");
+        let builder = Server::builder(sleep).env_port("PORT").ready(Ready::at_once());
+        let mut server = builder.start().expect("sleep");
+        server.running.as_mut().expect("it runs").process.started_by += 1;
+        assert!(!server.retire());
+        server.running.as_mut().expect("it runs").process.started_by -= 1;
+        assert!(server.retire());
+    }
+}

@@ -274,6 +274,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_has_to_answer_is_asked_of_either() {
+        let who = |ready: Ready| ready.who;
+        assert_eq!(who(Ready::listening().and(Ready::http("/"))), Who::Server);
+        assert_eq!(who(Ready::connects().and(Ready::http("/"))), Who::Anybody);
+        assert_eq!(who(Ready::http("/").and(Ready::connects())), Who::Anybody);
+    }
+
+    #[test]
     fn what_was_answered_is_said_when_there_is_no_time_for_another_answer() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
         let addr = listener.local_addr().expect("address");

@@ -95,6 +95,12 @@ mod tests {
     }
 
     #[test]
+    fn how_programs_are_asked() {
+        let asked = ["postgres", "nginx", "redis-server", ""].map(usual_signal);
+        assert_eq!(asked, [Signal::Interrupt, Signal::Quit, Signal::Terminate, Signal::Terminate]);
+    }
+
+    #[test]
     fn table() {
         let wait = |seconds| Step::Wait(Duration::from_secs(seconds));
         check(false, Sent::Nothing, 0, Step::Sweep);

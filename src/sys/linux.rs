@@ -127,3 +127,31 @@ pub(crate) fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
 pub(crate) fn reserved_ports() -> String {
     fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_ranges_are_read() {
+        let file = |name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("/proc");
+        let range = ephemeral_ports().expect("a range");
+        let text = format!("{}\t{}\n", range.start(), range.end());
+        assert_eq!(text, file("ip_local_port_range"));
+        assert_eq!(reserved_ports(), file("ip_local_reserved_ports"));
+        assert!(why_excluded(1023).is_some() && why_excluded(1024).is_none());
+    }
+
+    #[test]
+    fn a_file_without_a_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let file = File::create(&one).expect("a file");
+        assert!(!is_nameless(&file));
+        fs::hard_link(&one, &two).expect("a second name");
+        fs::remove_file(one).expect("remove");
+        assert!(!is_nameless(&file), "it has another name");
+        fs::remove_file(two).expect("remove");
+        assert!(is_nameless(&file));
+    }
+}
