@@ -80,10 +80,9 @@ impl Slot {
     }
 
     fn unlock_once(&mut self) -> io::Result<()> {
-        match mem::take(&mut self.locked_by) {
-            0 => Ok(()),
-            pid if pid == process::id() => lock::unlock(&self.file),
-            _ => Ok(()),
+        match mem::take(&mut self.locked_by) == process::id() {
+            true => lock::unlock(&self.file),
+            false => Ok(()),
         }
     }
 
@@ -203,7 +202,10 @@ pub(super) mod tests {
         let slot = eventually(|| lock(&path).ok_or("it is locked"));
         let _copy = slot.share().expect("dup");
         slot.unlock().expect("unlock");
-        assert!(lock(&path).is_some(), "an unlock is for every copy");
+        let slot = lock(&path).expect("an unlock is for every copy");
+        let _copy = slot.share().expect("dup");
+        drop(slot);
+        assert!(lock(&path).is_some(), "and so is a drop");
     }
 
     /// As in a child that was forked while its parent had the slot.
