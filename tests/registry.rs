@@ -159,9 +159,11 @@ fn default_after(script: &str) -> Option<String> {
 
 #[test]
 fn the_default_place_depends_on_no_variable() {
-    let script = "TMPDIR=/mnt HOME=/nowhere $child try >/dev/null; ls -d /tmp/*; stat -c %a $base";
-    let Some(answer) = default_after(script) else { return };
-    assert_eq!(answer, "/tmp/portlease-0\n700"); // `unshare` makes everybody root
+    for variables in ["TMPDIR=/mnt HOME=/nowhere", "PORTLEASE_DIR="] {
+        let script = format!("{variables} $child try >/dev/null; ls -d /tmp/*; stat -c %a $base");
+        let Some(answer) = default_after(&script) else { return };
+        assert_eq!(answer, "/tmp/portlease-0\n700"); // `unshare` makes everybody root
+    }
 }
 
 #[test]

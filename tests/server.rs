@@ -172,6 +172,16 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start<S: Twin>() {
     assert_eq!(error.kind(), ErrorKind::Exited);
     assert!(error.to_string().contains("somebody may have bound it"), "{error}");
     assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 2);
+    // There is no hold, or what listens there is its own socket.
+    let released: fn(_) -> _ = |it: ServerBuilder| it.env_port("PORT").handoff(Handoff::Release);
+    for how in [released, ServerBuilder::inherit_port] {
+        fs::remove_file(&ports).unwrap();
+        let mut command = shell(script);
+        command.env("PORTS", &ports);
+        let error = S::start(how(Server::builder(command))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exited);
+        assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1, "{error}");
+    }
     // It is of another port: no start without the hold would help.
     fs::remove_file(&ports).unwrap();
     let mut command = shell(&script.replace("bind", "listen tcp :80: bind"));

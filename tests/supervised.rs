@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use portlease::{Ready, Server, ServerBuilder, Signal, Supervised, Supervision};
@@ -54,6 +55,24 @@ fn who_is_not_ready_any_more_is_started_again() {
     assert_eq!(pids.lines().last().unwrap(), supervised.pid().to_string());
     assert_eq!(who_answers(supervised.addr()), supervised.pid());
     assert_eq!(supervised.url("a"), format!("http://{}/a", supervised.addr()));
+}
+
+#[test]
+fn who_is_not_ready_for_a_moment_is_left_alone() {
+    static IS_WELL: AtomicBool = AtomicBool::new(true);
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let well = Ready::when("it is well", |_| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        IS_WELL.load(Ordering::Relaxed)
+    });
+    let policy = policy(1).unready_for(DEADLINE);
+    let supervised = script("exec \"$0\" serve").ready(well).supervise(policy).unwrap();
+    for is_well in [false, true] {
+        IS_WELL.store(is_well, Ordering::Relaxed);
+        let before = ASKED.load(Ordering::Relaxed);
+        eventually("it is asked thrice", || ASKED.load(Ordering::Relaxed) >= before + 3);
+    }
+    assert!(supervised.restarts().is_empty(), "{:?}", supervised.restarts());
 }
 
 #[test]
