@@ -298,4 +298,20 @@ mod tests {
         server.running.as_mut().expect("it runs").process.started_by -= 1;
         assert!(server.retire());
     }
+
+    #[cfg(target_os = "linux")] // elsewhere, no start is told
+    #[test]
+    fn a_namesake_gets_no_signal() {
+        let mut sleep = Command::new("sleep");
+        let trail = Trail::default();
+        let process = Process::spawn(sleep.arg("1000"), &mut None, Signal::Terminate, trail);
+        let mut process = process.expect("sleep");
+        let start = process.start;
+        process.start = start.map(|start| start + 1);
+        let refused = process.signal(Signal::Kill).expect_err("another process by now");
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        process.start = start;
+        process.signal(Signal::Kill).expect("its own");
+        assert!(process.child.wait().is_ok_and(|status| !status.success()));
+    }
 }
