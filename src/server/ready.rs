@@ -296,16 +296,24 @@ mod tests {
         let (mut never, mut once) = (Passed::none_of(&ready), Passed::none_of(&ready));
         let late = look(&mut never, Duration::ZERO);
         assert!(late.ends_with("no answer within 0.2 s"), "{late}");
-        let answers = thread::spawn(move || {
-            let (first, _) = listener.accept().expect("the connection that nobody answered");
-            let (mut stream, _) = listener.accept().expect("accept");
-            let _ = stream.read(&mut [0; 1024]);
-            stream.write_all(b"HTTP/1.1 503 \r\n\r\n").expect("write");
-            (listener, first)
-        });
+        // After a connection that nobody answered.
+        let answers = |listener: TcpListener, answer: &'static [u8]| {
+            thread::spawn(move || {
+                let (first, _) = listener.accept().expect("a connection");
+                let (mut stream, _) = listener.accept().expect("another");
+                let _ = stream.read(&mut [0; 1024]);
+                stream.write_all(answer).expect("write");
+                (listener, first)
+            })
+        };
+        let server = answers(listener, b"HTTP/1.1 503 \r\n\r\n");
         let answered = look(&mut once, Duration::from_secs(60));
         assert!(answered.ends_with("status 503"), "{answered}");
-        let _open = answers.join().expect("the server");
+        let (listener, _open) = server.join().expect("the server");
         assert_eq!(look(&mut once, Duration::ZERO), answered);
+        let server = answers(listener, b"HTTP/1.1 404 \r\n\r\n");
+        let later = look(&mut once, Duration::from_secs(60));
+        assert!(later.ends_with("status 404"), "{later}");
+        drop(server.join().expect("the server"));
     }
 }
