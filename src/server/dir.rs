@@ -264,6 +264,7 @@ mod tests {
         let dir = Dir::new();
         let path = dir.path().to_owned();
         dir.leave();
+        dir.end();
         dir.remove();
         assert!(path.exists());
         fs::remove_dir(path).expect("remove");
