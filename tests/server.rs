@@ -163,32 +163,32 @@ fn who_is_kept_out_by_the_hold_is_let_in_at_the_second_start<S: Twin>() {
         server.restart().unwrap();
         assert_eq!(starts.load(Ordering::Relaxed), expected + 1, "{handoff:?}");
     }
-    // It is another's fault: two starts, and then the error.
-    let script = "echo 'bind: Address already in use' >&2; echo \"$PORT\" >>\"$PORTS\"; exit 98";
     let ports = own.dir.path().join("ports");
-    let mut command = shell(script);
-    command.env("PORTS", &ports);
-    let error = S::start(Server::builder(command).env_port("PORT")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Exited);
-    assert!(error.to_string().contains("somebody may have bound it"), "{error}");
-    assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 2);
-    // There is no hold, or what listens there is its own socket.
-    let released: fn(_) -> _ = |it: ServerBuilder| it.env_port("PORT").handoff(Handoff::Release);
-    for how in [released, ServerBuilder::inherit_port] {
-        fs::remove_file(&ports).unwrap();
+    // The error, and how often it was started.
+    let fails = |script: &str, how: fn(ServerBuilder) -> ServerBuilder| {
         let mut command = shell(script);
         command.env("PORTS", &ports);
         let error = S::start(how(Server::builder(command))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exited);
-        assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1, "{error}");
-    }
+        let starts = fs::read_to_string(&ports).unwrap().lines().count();
+        fs::remove_file(&ports).unwrap();
+        (error.to_string(), starts)
+    };
+    // It is another's fault: two starts, and then the error.
+    let script = "echo 'bind: Address already in use' >&2; echo \"$PORT\" >>\"$PORTS\"; exit 98";
+    let (error, starts) = fails(script, |it| it.env_port("PORT"));
+    assert!(error.contains("somebody may have bound it"), "{error}");
+    assert_eq!(starts, 2);
+    // There is no hold, or what listens there is its own socket.
+    let (error, starts) = fails(script, |it| it.env_port("PORT").handoff(Handoff::Release));
+    assert_eq!(starts, 1, "{error}");
+    let (error, starts) = fails(script, ServerBuilder::inherit_port);
+    assert_eq!(starts, 1, "{error}");
     // It is of another port: no start without the hold would help.
-    fs::remove_file(&ports).unwrap();
-    let mut command = shell(&script.replace("bind", "listen tcp :80: bind"));
-    command.env("PORTS", &ports);
-    let error = S::start(Server::builder(command).env_port("PORT")).unwrap_err();
-    assert!(error.to_string().contains("complains of port 80, which is not leased"), "{error}");
-    assert_eq!(fs::read_to_string(&ports).unwrap().lines().count(), 1);
+    let of_another = script.replace("bind", "listen tcp :80: bind");
+    let (error, starts) = fails(&of_another, |it| it.env_port("PORT"));
+    assert!(error.contains("complains of port 80, which is not leased"), "{error}");
+    assert_eq!(starts, 1);
 }
 
 fn a_panic_stops_the_server_and_frees_the_port<S: Twin>() {
