@@ -133,3 +133,36 @@ fn tell_variables(command: &mut Command, variables: &[String], named: &[Named], 
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")] // elsewhere, nobody looks at sockets
+mod tests {
+    use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::os::fd::AsFd;
+
+    use super::super::command::Launch;
+    use super::super::way::Transport;
+    use super::*;
+
+    fn inode(socket: &impl AsFd) -> u32 {
+        sys::inode(socket).expect("its inode").try_into().expect("a socket's")
+    }
+
+    /// Whoever cannot be told to be a stranger is told by his socket, which was there before.
+    #[test]
+    fn who_serves_on_its_ports_before_it_is_started() {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let port_of = |address: io::Result<SocketAddr>| address.expect("its address").port();
+        let main = port_of(datagrams.local_addr());
+        let beside = ("beside".to_owned(), port_of(listener.local_addr()));
+        let mut config = Config::new(Launch::by(|_| Ok(Command::new("true"))), Some(Way::Lease));
+        config.transport = Transport::Udp;
+        let mut ports = Ports { host: config.host, main, named: vec![], dir: Arc::new(Dir::new()) };
+        assert!(listeners(&config, &ports).contains(&inode(&datagrams)));
+        config.named.push(Named { name: beside.0.clone(), told: Told::Closure });
+        ports.named.push(beside);
+        let found = listeners(&config, &ports);
+        assert!(found.contains(&inode(&datagrams)) && found.contains(&inode(&listener)));
+    }
+}
