@@ -314,4 +314,22 @@ mod tests {
         process.signal(Signal::Kill).expect("its own");
         assert!(process.child.wait().is_ok_and(|status| !status.success()));
     }
+
+    #[cfg(target_os = "linux")] // elsewhere, a group has no members to be seen
+    #[test]
+    fn a_group_lives_for_as_long_as_anybody_but_the_watchdog() {
+        let nowhere = std::path::Path::new("");
+        let watchdog = Watchdog::spawn(Vec::new(), std::time::Duration::ZERO, nowhere);
+        let mut watchdog = watchdog.expect("a shell");
+        let mut sleep = Command::new("sleep");
+        let trail = Trail::default();
+        let process = Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, trail);
+        let mut process = process.expect("sleep");
+        assert!(process.group_lives());
+        process.signal(Signal::Kill).expect("its own");
+        process.child.wait().expect("its end");
+        assert!(!process.group_lives());
+        process.sweep();
+        process.close();
+    }
 }

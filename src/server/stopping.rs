@@ -272,32 +272,78 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
 #[cfg(test)]
 #[cfg(unix)] // `sleep`
 mod tests {
+    use std::path::Path;
     use std::process::Command;
 
     use super::super::escape::Trail;
     use super::*;
+    use crate::sys::Watchdog;
+
+    /// Of a process that is there for as long as nobody asks for its end.
+    fn stopping(mut watchdog: Option<Watchdog>) -> Stopping {
+        let mut sleep = Command::new("sleep");
+        let process =
+            Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, Trail::default());
+        let dir = Arc::new(Dir::new());
+        let process = process.expect("sleep");
+        Stopping::new(process, Output::new(), dir, Signal::Terminate, Duration::ZERO)
+    }
+
+    fn long_ago() -> Instant {
+        Instant::now().checked_sub(stop::KILL_BOUND * 2).expect("a machine that runs for longer")
+    }
 
     #[test]
     fn nobody_is_given_up_for_the_time_that_a_look_took() {
-        let mut sleep = Command::new("sleep");
-        let process =
-            Process::spawn(sleep.arg("1000"), &mut None, Signal::Terminate, Trail::default());
-        let mut stopping = Stopping::new(
-            process.expect("sleep"),
-            Output::new(),
-            Arc::new(Dir::new()),
-            Signal::Terminate,
-            Duration::ZERO,
-        );
+        let mut stopping = stopping(None);
         let killed = stopping.step(&Looks::new());
         assert!(matches!(killed, Progress::Wait(_)));
         assert_eq!(stopping.sent, Sent::Kill);
-        // It is there for as long as nobody asks for its end.
-        let long_ago = Instant::now().checked_sub(stop::KILL_BOUND * 2);
-        stopping.sent_at = long_ago.expect("a machine that runs for longer");
+        stopping.sent_at = long_ago();
         let long = Looks { begun: stopping.sent_at, ..Looks::new() };
         assert!(matches!(stopping.step(&long), Progress::Wait(_)));
         let left = stopping.step(&Looks::new());
         assert!(matches!(left, Progress::Done(Err(_))));
+    }
+
+    #[test]
+    fn who_is_left_and_waited_for() {
+        let watchdog = Watchdog::spawn(Vec::new(), Duration::ZERO, Path::new(""));
+        let mut stopping = stopping(watchdog.expect("spawn"));
+        let (child, watchdog) = (stopping.process.pid(), stopping.process.watchdog());
+        let waited_for = |stopping: &Stopping| stopping.waits_for().collect::<Vec<_>>();
+        assert_eq!((stopping.rest(), waited_for(&stopping)), (Rest::Nobody, vec![]));
+        let _ = stopping.step(&Looks::new());
+        assert_eq!((stopping.sent, stopping.rest()), (Sent::Kill, Rest::Some));
+        assert_eq!(waited_for(&stopping), [child]);
+        stopping.first_killed.clear();
+        assert_eq!(stopping.rest(), Rest::Renewed, "forked since the killing began");
+        stopping.sent = Sent::Terminate;
+        assert_eq!(stopping.rest(), Rest::Some, "nobody was killed yet");
+        stopping.sent = Sent::Sweep;
+        let both: Vec<_> = [child].into_iter().chain(watchdog).collect();
+        assert_eq!(waited_for(&stopping), both);
+    }
+
+    /// Who is left is left to the watchdog, and the lock with it, unless it was swept away too.
+    #[test]
+    fn who_is_given_up_is_watched_by_a_watchdog_that_lives() {
+        let watchdog =
+            || Watchdog::spawn(Vec::new(), Duration::ZERO, Path::new("")).expect("spawn");
+        let given_up = |watchdog, sent| {
+            let mut stopping = stopping(watchdog);
+            let _ = stopping.step(&Looks::new());
+            if sent == Sent::Sweep {
+                stopping.process.sweep();
+            }
+            (stopping.sent, stopping.sent_at) = (sent, long_ago());
+            let Progress::Done(Err(left)) = stopping.step(&Looks::new()) else {
+                panic!("it was not given up")
+            };
+            left.watched
+        };
+        assert!(given_up(watchdog(), Sent::Kill));
+        assert!(!given_up(None, Sent::Kill));
+        assert!(!given_up(watchdog(), Sent::Sweep));
     }
 }
