@@ -419,6 +419,15 @@ mod tests {
         assert_eq!(wait("four", Duration::MAX), "(end)");
     }
 
+    #[test]
+    fn it_has_ended_when_both_streams_have() {
+        let output = Output::new();
+        for (open, expected) in [(2, false), (1, false), (0, true)] {
+            output.state().open = open;
+            assert_eq!(output.has_ended(Duration::ZERO), expected, "{open}");
+        }
+    }
+
     /// It is noticed when it comes: by the time that somebody asks, it may be forgotten.
     #[test]
     fn an_awaited_line_is_not_lost() {
