@@ -30,6 +30,7 @@ table! {
     one_that_closes_its_output,
     one_that_ignores_sigterm,
     one_that_starts_a_worker,
+    one_whose_worker_is_known_by_its_group_alone,
     one_whose_grandchild_holds_the_pipes,
     one_whose_grandchild_holds_the_pipes_in_another_session,
     one_that_leaves_the_pipes_to_a_stranger,
@@ -331,6 +332,25 @@ fn one_that_starts_a_worker<S: Twin>() {
     assert!(stopped.output().contains("tidied\n"), "{stopped:?}");
 }
 
+/// Only the group ties it to the server: it has lost its parent, the environment and the output. It is
+/// asked to end as well.
+fn one_whose_worker_is_known_by_its_group_alone<S: Twin>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ready, asked) = (dir.path().join("ready"), dir.path().join("asked"));
+    let worker = "trap 'echo asked >>asked; exit' TERM; : >ready; while :; do sleep 1; done";
+    let alone = format!("env -i {MARK}=\"${MARK}\" sh -c \"$1\" >/dev/null 2>&1");
+    let script = format!("(cd \"$2\"; {alone} &); exec \"$0\" serve");
+    let make = || {
+        let mut command = shell(&script);
+        command.arg(worker).arg(dir.path());
+        command
+    };
+    let has_a_worker =
+        move |_: &mut S| eventually("the worker is ready", || fs::remove_file(&ready).is_ok());
+    serves::<S>(make, End::Asked, has_a_worker);
+    assert_eq!(fs::read_to_string(asked).unwrap(), "asked\nasked\n", "two servers had one");
+}
+
 /// The output never ends by itself. The holder is in its place before the script goes on: `$(...)`
 /// waits until it has another output.
 fn pipes_are_held_by<S: Twin>(start: &str) {
@@ -468,6 +488,8 @@ fn one_that_calls_setsid<S: Twin>() {
     serves::<S>(|| setsid(&[&child, "serve"]), End::Asked, |server| stop(server.pid()));
     let stubborn = ["sh", "-c", "trap '' TERM; exec \"$0\" serve", &child];
     serves::<S>(|| setsid(&stubborn), End::Killed, leads);
+    let quiet = ["sh", "-c", "exec >&- 2>&-; exec \"$0\" serve", &child];
+    serves::<S>(|| setsid(&quiet), End::Asked, leads);
     let never = ["sh", "-c", "sleep 1000 & exec sleep 1000"];
     fails::<S>(|| setsid(&never), ErrorKind::NotReady, &[]);
     fails::<S>(|| setsid(&["sh", "-c", "sleep 1000 & exit 1"]), ErrorKind::Exited, &["status: 1"]);
