@@ -155,6 +155,7 @@ fn killed_at_any_moment<S: Twin>(
     begin: fn(&mut Harness),
     [during, end]: [&str; 2],
 ) {
+    let kills = kills.max(1); // a part of few
     // How long the whole takes on this machine, now.
     let mut harness = Harness::new::<S>(way, fate);
     begin(&mut harness);
