@@ -222,3 +222,42 @@ fn owner(processes: &[ProcessEntry], socket: &SocketEntry) -> Option<ProcessId> 
 fn has_it(pid: u32, socket: &SocketEntry) -> bool {
     sys::has_socket(pid, &[u64::from(socket.inode)]).unwrap_or(false)
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")] // elsewhere, nobody looks
+mod tests {
+    use std::fs::File;
+    use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::super::escape::Trail;
+    use super::*;
+    use crate::patience::eventually;
+    use crate::sys::{Signal, Watchdog};
+
+    /// As another user's is not, or one in another pid namespace: here, the socket waits in the queue of
+    /// another, and no process has it.
+    #[test]
+    fn a_listener_whose_owner_is_not_to_be_seen_is_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
+        let null = File::open("/dev/null").expect("/dev/null");
+        let queued = vec![File::from(OwnedFd::from(listener)), null];
+        let watchdog = Watchdog::spawn(queued, Duration::ZERO, Path::new(""));
+        let mut watchdog = watchdog.expect("a shell");
+        let mut sleep = Command::new("sleep");
+        let trail = Trail::default();
+        let process = Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, trail);
+        let mut process = process.expect("sleep");
+        // A child of another test may have it for a moment, between its fork and its exec.
+        eventually(|| match others_on(&mut process, port, false) {
+            Some(seen) if seen.sockets().iter().all(|it| it.owners().is_empty()) => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        });
+        process.sweep();
+        process.close();
+    }
+}
