@@ -21,3 +21,32 @@ pub(super) fn wait_for_exit(pid: u32, at_most: Duration, called_off: &AtomicBool
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)] // `true` and `sleep`
+mod tests {
+    use std::process::Command;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+
+    /// Not when the time is up, which is longer than any test may take.
+    #[test]
+    fn a_wait_is_over_with_the_process_or_when_nobody_waits() {
+        for (program, called_off) in [("true", false), ("sleep", true)] {
+            let mut child = Command::new(program).arg("1000").spawn().expect("coreutils");
+            let (over, is_over) = mpsc::channel();
+            let (pid, flag) = (child.id(), Arc::new(AtomicBool::new(false)));
+            let shared = Arc::clone(&flag);
+            thread::spawn(move || {
+                wait_for_exit(pid, Duration::from_secs(10_000), &shared);
+                over.send(())
+            });
+            flag.store(called_off, Ordering::Relaxed);
+            is_over.recv_timeout(Duration::from_secs(60)).expect("the wait's end");
+            let _ = child.kill();
+            child.wait().expect("its end");
+        }
+    }
+}
