@@ -315,6 +315,8 @@ impl Running {
         loop {
             // Who makes itself a daemon forks and ends several times, and one look may miss it.
             let output_ended = self.output.has_ended(step);
+            // Asked before a look, which may take longer than that on a busy machine: one is made since.
+            let is_over = output_ended || Instant::now() >= deadline;
             if may_be_daemon {
                 let look = Look::now().ok();
                 let left = self.process.left(look.as_ref(), !output_ended, false).living;
@@ -327,7 +329,7 @@ impl Running {
                     );
                 }
             }
-            if output_ended || Instant::now() >= deadline {
+            if is_over {
                 break;
             }
         }
