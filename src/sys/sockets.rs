@@ -85,10 +85,21 @@ mod tests {
         Wanted { serving: serving.into(), port: Some(port) }
     }
 
-    /// Those of one address. Other tests may have the same number: in the other family, or to another
-    /// remote end.
-    fn at(local: SocketAddr, found: Vec<SocketEntry>) -> Vec<SocketEntry> {
-        found.into_iter().filter(|it| it.local == local).collect()
+    /// The one that `is_it`. A table that changes while `/proc` tells it may tell of one twice, or not.
+    fn one(
+        way: &str,
+        look: Look,
+        wanted: Wanted,
+        is_it: impl Fn(&SocketEntry) -> bool,
+    ) -> SocketEntry {
+        eventually(|| {
+            let mut found = look(wanted).expect(way);
+            found.retain(&is_it);
+            match found.len() {
+                1 => Ok(found.remove(0)),
+                _ => Err(format!("{way}: {found:?}")),
+            }
+        })
     }
 
     #[test]
@@ -99,17 +110,18 @@ mod tests {
             (0..2).map(|_| TcpStream::connect(address).expect("connect")).collect();
         let client = clients[0].local_addr().expect("address");
         for (way, look) in WAYS {
-            let found = at(address, look(on(address.port(), Protocol::Tcp)).expect(way));
-            assert_eq!((found.len(), found[0].queue), (1, 2), "{way}");
-            assert_eq!(found[0].uid, crate::sys::unix::effective_uid(), "{way}");
-            let holder = crate::sys::has_socket(std::process::id(), &[found[0].inode.into()]);
-            assert!(holder.expect("descriptors"), "{way}: {} is not ours", found[0].inode);
+            let listener =
+                one(way, look, on(address.port(), Protocol::Tcp), |it| it.local == address);
+            assert_eq!(listener.queue, 2, "{way}");
+            assert_eq!(listener.uid, crate::sys::unix::effective_uid(), "{way}");
+            let holder = crate::sys::has_socket(std::process::id(), &[listener.inode.into()]);
+            assert!(holder.expect("descriptors"), "{way}: {} is not ours", listener.inode);
             let served = look(on(client.port(), Protocol::Tcp)).expect(way);
-            assert_eq!(at(client, served), [], "{way}");
-            let found = at(client, look(on(client.port(), None)).expect(way));
-            let found = found.iter().filter(|it| it.remote == address);
-            let states: Vec<_> = found.map(|it| it.state).collect();
-            assert_eq!(states, [State::Connected], "{way}");
+            assert!(served.iter().all(|it| it.local != client), "{way}");
+            // Other tests may have the same number, to another remote end.
+            let is_it = |it: &SocketEntry| (it.local, it.remote) == (client, address);
+            let connected = one(way, look, on(client.port(), None), is_it);
+            assert_eq!(connected.state, State::Connected, "{way}");
         }
     }
 
@@ -140,15 +152,11 @@ mod tests {
             let address = socket.local_addr().expect("address");
             for (way, look) in WAYS {
                 // Another test may have the number for TCP.
-                let is_it = |it: &&SocketEntry| it.local == address && it.protocol == Protocol::Udp;
-                let found = look(on(address.port(), None)).expect(way);
-                let found: Vec<_> = found.iter().filter(is_it).collect();
-                assert!(found.len() == 1 || way != "both" && !found.is_empty(), "{way}: {found:?}");
-                assert_eq!(found[0].state, State::Bound);
-                let serving = look(on(address.port(), Protocol::Udp)).expect(way);
-                assert!(serving.iter().any(|it| is_it(&it)), "{way}");
+                let is_it = |it: &SocketEntry| it.local == address && it.protocol == Protocol::Udp;
+                assert_eq!(one(way, look, on(address.port(), None), is_it).state, State::Bound);
+                one(way, look, on(address.port(), Protocol::Udp), is_it);
                 let others = look(on(address.port(), Protocol::Tcp)).expect(way);
-                assert!(!others.iter().any(|it| is_it(&it)), "{way}");
+                assert!(!others.iter().any(is_it), "{way}");
             }
         }
     }
@@ -162,9 +170,9 @@ mod tests {
             server.bind(&any.into()).and_then(|()| server.listen(1)).expect("listen");
             let local = server.local_addr().expect("address").as_socket().expect("inet");
             for (way, look) in WAYS {
-                let found = at(local, look(on(local.port(), Protocol::Tcp)).expect(way));
+                let found = one(way, look, on(local.port(), Protocol::Tcp), |it| it.local == local);
                 let expected = (way != "proc").then_some(only_v6);
-                assert_eq!((found.len(), found[0].only_v6), (1, expected), "{way}");
+                assert_eq!(found.only_v6, expected, "{way}");
             }
         }
     }
