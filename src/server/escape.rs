@@ -147,11 +147,11 @@ mod tests {
             command.args(["sleep", "1000"]).env_remove(cookie::VARIABLE);
             let child = give(&mut command).spawn().expect("util-linux, coreutils");
             // It has its name before its environment.
-            let is_there = || match calls_itself(child.id(), "sleep") {
-                true if !sys::is_in_exec(child.id()) => Ok(()),
-                _ => Err("no `sleep` yet"),
-            };
-            eventually(is_there);
+            let has_environment = || sys::process_variable(child.id(), "PATH").is_some();
+            eventually(|| match calls_itself(child.id(), "sleep") && has_environment() {
+                true => Ok(()),
+                false => Err("no `sleep` yet"),
+            });
             Sleeper(child)
         }
 
