@@ -342,7 +342,7 @@ mod tests {
                     let domain = Domain::for_address(address);
                     let stranger = Socket::new(domain, Type::STREAM, None).expect("socket");
                     assert!(stranger.bind(&address.into()).is_err(), "{families:?} {address}");
-                    TcpListener::bind(address).expect("a listener with SO_REUSEADDR");
+                    eventually(|| TcpListener::bind(address)); // with SO_REUSEADDR
                 }
             });
         }
@@ -413,9 +413,9 @@ mod tests {
             for address in addresses(families) {
                 with_free_port(|port| {
                     let binder = binder(families);
-                    binder.probe_udp(port).expect("free");
+                    eventually(|| binder.probe_udp(port));
                     let address = format!("{address}:{port}");
-                    let _server = std::net::UdpSocket::bind(&address).expect("bind");
+                    let _server = eventually(|| std::net::UdpSocket::bind(&address));
                     let error = binder.probe_udp(port).expect_err("taken");
                     assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{families:?} {address}");
                 });

@@ -204,7 +204,7 @@ mod tests {
         assert!(table.used_lately(20_000) && !table.used_lately(20_001));
         table.released(20_000);
         assert!(table.used_lately(20_000));
-        assert!(matches!(of(&table, 20_000), Use::Resting(..1000)));
+        assert!(matches!(of(&table, 20_000), Use::Resting(..COOL_DOWN)));
         assert_eq!(table.holder(20_000), None);
         assert_eq!((of(&table, 19_999), of(&table, 20_001)), (Use::Rested, Use::Rested));
         for port in [0, 1, u16::MAX] {
