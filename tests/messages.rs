@@ -7,7 +7,7 @@ use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{self, Command, Stdio};
 use std::thread;
@@ -102,8 +102,8 @@ fn of_leases_that_are_not_to_be_had() {
     let mut error = || exact(port + 3).lease().unwrap_err();
     add("bound by a stranger", &mut error, varying(port).number(silent.id(), "PID"));
     let udp = own.request().udp().lease().unwrap();
-    let datagrams = TestChild::spawn(child_command(&["datagrams", &udp.to_string()]));
-    support::eventually("it is bound", || UdpSocket::bind(udp.addr()).is_err());
+    let mut datagrams = TestChild::spawn(child_command(&["datagrams", &udp.to_string()]));
+    datagrams.line_after("PORT=");
     let number = udp.port();
     let mut error = || udp.bind_udp().unwrap_err();
     let of_udp = || Varying::new().number(number, "PORT").number(datagrams.id(), "PID");
@@ -405,7 +405,8 @@ fn of_servers_that_choose_their_port() {
 fn of_what_is_said_while_servers_start() {
     let own = OwnRegistry::new();
     let mut snapshot = Snapshot::new("messages/said");
-    let says = |role: &[&str]| {
+    // On a busy machine, any start may be slow, and one that is may be so more than once.
+    let says = |role: &[&str], slow: usize| {
         let mut command = child_command(role);
         own.lend_to(&mut command);
         let output = command.env("RUST_BACKTRACE", "0").output().unwrap();
@@ -413,19 +414,21 @@ fn of_what_is_said_while_servers_start() {
         let said = said
             .lines()
             .filter(|line| !line.contains("panicked at") && !line.contains("RUST_BACKTRACE"));
-        let said: Vec<_> = said.collect();
+        let (is_slow, others): (Vec<_>, Vec<_>) =
+            said.partition(|line| line.contains(" is not ready after "));
+        let said: Vec<_> = is_slow.into_iter().take(slow).chain(others).collect();
         let varying = Varying::new().after("on port ", "PORT").after("127.0.0.1:", "PORT");
         let varying = varying.after("ready after ", "SOME").after(": port ", "PORT");
         varying.after("process ", "PID").replace(&said.join("\n"))
     };
     let mut add = |heading: &str, said: String| snapshot.add(heading, said);
-    add("it is slow", says(&["blocking", "one-start", "told", "sleep 2.5; exec \"$0\" serve"]));
-    add("it is kept out", says(&["blocking", "one-start", "told", "echo EADDRINUSE; exit 98"]));
-    let moved = || Some(says(&["moved"])).filter(|said| said.contains("\n  process PID"));
+    add("it is slow", says(&["blocking", "one-start", "told", "sleep 5; exec \"$0\" serve"], 1));
+    add("it is kept out", says(&["blocking", "one-start", "told", "echo EADDRINUSE; exit 98"], 0));
+    let moved = || Some(says(&["moved"], 0)).filter(|said| said.contains("\n  process PID"));
     add("a stranger has the port", in_time(moved));
     let silent = "\"$0\" serve >/dev/null & wait";
-    add("it does not say its port", says(&["blocking", "one-start", "reported", silent]));
-    add("a panic", says(&["blocking", "one-server", "panic"]));
+    add("it does not say its port", says(&["blocking", "one-start", "reported", silent], 0));
+    add("a panic", says(&["blocking", "one-server", "panic"], 0));
     if let Some(other) = SomebodyElse::new() {
         add("it cannot be told who listens", of_one_who_is_not_to_be_seen(&own, &other));
     }

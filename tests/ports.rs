@@ -365,7 +365,7 @@ fn a_stranger_on_the_udp_port_is_named<S: Twin>() {
     let sleeps = Server::with(|_| child_command(&["sleep"])).lease(lease).udp();
     let error = S::start(sleeps).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken, "{error}");
-    assert!(error.to_string().contains(&format!("process {} (", std::process::id())), "{error}");
+    assert!(error.to_string().contains(&format!(" {} (", std::process::id())), "{error}");
 }
 
 fn an_inherited_socket<S: Twin>() {
