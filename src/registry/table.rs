@@ -202,9 +202,11 @@ mod tests {
         assert_eq!(of(&table, 20_000), Use::Taken);
         assert_eq!(table.holder(20_000), Some(somebody(20_000)));
         assert!(table.used_lately(20_000) && !table.used_lately(20_001));
+        let before = now();
         table.released(20_000);
         assert!(table.used_lately(20_000));
-        assert!(matches!(of(&table, 20_000), Use::Resting(..COOL_DOWN)));
+        let Use::Resting(age) = of(&table, 20_000) else { panic!("it does not rest") };
+        assert!(age <= now().wrapping_sub(released_mark(before)), "{age}");
         assert_eq!(table.holder(20_000), None);
         assert_eq!((of(&table, 19_999), of(&table, 20_001)), (Use::Rested, Use::Rested));
         for port in [0, 1, u16::MAX] {
