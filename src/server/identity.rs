@@ -230,13 +230,11 @@ mod tests {
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
     use std::path::Path;
-    use std::process::Command;
     use std::time::Duration;
 
-    use super::super::escape::Trail;
     use super::*;
     use crate::patience::eventually;
-    use crate::sys::{Signal, Watchdog};
+    use crate::sys::Watchdog;
 
     /// As another user's is not, or one in another pid namespace: here, the socket waits in the queue of
     /// another, and no process has it.
@@ -247,11 +245,7 @@ mod tests {
         let null = File::open("/dev/null").expect("/dev/null");
         let queued = vec![File::from(OwnedFd::from(listener)), null];
         let watchdog = Watchdog::spawn(queued, Duration::ZERO, Path::new(""));
-        let mut watchdog = watchdog.expect("a shell");
-        let mut sleep = Command::new("sleep");
-        let trail = Trail::default();
-        let process = Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, trail);
-        let mut process = process.expect("sleep");
+        let mut process = Process::sleeping(watchdog.expect("a shell"));
         // A child of another test may have it for a moment, between its fork and its exec.
         eventually(|| match others_on(&mut process, port, false) {
             Some(seen) if seen.sockets().iter().all(|it| it.owners().is_empty()) => Ok(()),

@@ -266,6 +266,18 @@ pub(super) fn describe(id: ProcessId) -> String {
 }
 
 #[cfg(test)]
+#[cfg(unix)] // `sleep`
+impl Process {
+    /// One that is there for as long as nobody asks for its end.
+    pub(super) fn sleeping(mut watchdog: Option<Watchdog>) -> Process {
+        let mut sleep = Command::new("sleep");
+        let trail = Trail::default();
+        let spawned = Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, trail);
+        spawned.expect("sleep")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     #[cfg(unix)]
@@ -302,10 +314,7 @@ mod tests {
     #[cfg(target_os = "linux")] // elsewhere, no start is told
     #[test]
     fn a_namesake_gets_no_signal() {
-        let mut sleep = Command::new("sleep");
-        let trail = Trail::default();
-        let process = Process::spawn(sleep.arg("1000"), &mut None, Signal::Terminate, trail);
-        let mut process = process.expect("sleep");
+        let mut process = Process::sleeping(None);
         let start = process.start;
         process.start = start.map(|start| start + 1);
         let refused = process.signal(Signal::Kill).expect_err("another process by now");
@@ -320,11 +329,7 @@ mod tests {
     fn a_group_lives_for_as_long_as_anybody_but_the_watchdog() {
         let nowhere = std::path::Path::new("");
         let watchdog = Watchdog::spawn(Vec::new(), std::time::Duration::ZERO, nowhere);
-        let mut watchdog = watchdog.expect("a shell");
-        let mut sleep = Command::new("sleep");
-        let trail = Trail::default();
-        let process = Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, trail);
-        let mut process = process.expect("sleep");
+        let mut process = Process::sleeping(watchdog.expect("a shell"));
         assert!(process.group_lives());
         process.signal(Signal::Kill).expect("its own");
         process.child.wait().expect("its end");

@@ -273,19 +273,12 @@ pub(super) fn end_all(servers: Vec<Stopping>) -> Vec<Result<Gone, Left>> {
 #[cfg(unix)] // `sleep`
 mod tests {
     use std::path::Path;
-    use std::process::Command;
 
-    use super::super::escape::Trail;
     use super::*;
     use crate::sys::Watchdog;
 
-    /// Of a process that is there for as long as nobody asks for its end.
-    fn stopping(mut watchdog: Option<Watchdog>) -> Stopping {
-        let mut sleep = Command::new("sleep");
-        let process =
-            Process::spawn(sleep.arg("1000"), &mut watchdog, Signal::Terminate, Trail::default());
-        let dir = Arc::new(Dir::new());
-        let process = process.expect("sleep");
+    fn stopping(watchdog: Option<Watchdog>) -> Stopping {
+        let (process, dir) = (Process::sleeping(watchdog), Arc::new(Dir::new()));
         Stopping::new(process, Output::new(), dir, Signal::Terminate, Duration::ZERO)
     }
 

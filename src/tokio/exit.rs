@@ -44,9 +44,10 @@ mod tests {
                 over.send(())
             });
             flag.store(called_off, Ordering::Relaxed);
-            is_over.recv_timeout(Duration::from_secs(60)).expect("the wait's end");
-            let _ = child.kill();
+            let waited = is_over.recv_timeout(Duration::from_secs(60));
+            let _ = child.kill(); // before a failure, which leaves no process either
             child.wait().expect("its end");
+            waited.expect("the wait's end");
         }
     }
 }
