@@ -29,6 +29,12 @@ struct Caller {
     present: Weak<()>,
 }
 
+impl Caller {
+    fn is_present(&self) -> bool {
+        self.present.strong_count() > 0
+    }
+}
+
 /// By process as well: a forked child has a copy of the map, and none of the threads.
 type Lines = HashMap<(u32, PathBuf), VecDeque<Caller>>;
 
@@ -47,7 +53,7 @@ pub(super) fn wait(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
     let key = (process::id(), path.to_owned());
     match lines.get_mut(&key) {
         Some(line) => {
-            line.retain(|caller| caller.present.strong_count() > 0);
+            line.retain(Caller::is_present);
             line.push_back(caller);
         }
         None => {
@@ -66,15 +72,19 @@ pub(super) fn wait(path: &Path, deadline: Instant) -> io::Result<Option<Slot>> {
 
 /// Gets the slot for the first caller who is still there. Whether more are waiting.
 fn serve(key: &(u32, PathBuf)) -> bool {
-    let mut granted = queue::wait_lock(&key.1);
+    let is_awaited = || lines().get(key).is_some_and(|line| line.iter().any(Caller::is_present));
+    let granted = queue::wait_lock(&key.1, is_awaited);
     let mut lines = lines();
     let Some(line) = lines.get_mut(key) else { return false };
-    while let Some(caller) = line.pop_front() {
-        match caller.grant.send(granted) {
-            Ok(()) => break,
-            Err(unsent) => granted = unsent.0, // gave up
+    line.retain(Caller::is_present);
+    if let Some(mut granted) = granted.transpose() {
+        while let Some(caller) = line.pop_front() {
+            match caller.grant.send(granted) {
+                Ok(()) => break,
+                Err(unsent) => granted = unsent.0, // gave up just now
+            }
         }
-    }
+    } // else who is there came since
     let more = !line.is_empty();
     if !more {
         lines.remove(key);

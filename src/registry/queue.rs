@@ -36,8 +36,8 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Slot>> {
     Ok(if waits { None } else { Some(slot) })
 }
 
-/// Waits for the slot at `path`, for as long as it takes.
-pub(crate) fn wait_lock(path: &Path) -> io::Result<Slot> {
+/// Waits for the slot at `path`, for as long as it takes, and `is_awaited`.
+pub(crate) fn wait_lock(path: &Path, is_awaited: impl Fn() -> bool) -> io::Result<Option<Slot>> {
     let own = match draw(path)? {
         Some((own, Some(before))) => {
             lock::wait_exclusive(&before)?;
@@ -47,7 +47,7 @@ pub(crate) fn wait_lock(path: &Path) -> io::Result<Slot> {
         Some((own, None)) => Some(own),
         None => None,
     };
-    let slot = Slot::wait_lock(path);
+    let slot = Slot::wait_lock(path, is_awaited);
     if let Some(own) = own {
         lock::unlock(&own)?;
     }
@@ -123,7 +123,8 @@ mod tests {
             for number in 0..8 {
                 let (path, sender) = (&path, sender.clone());
                 scope.spawn(move || {
-                    let _slot = wait_lock(path).expect("wait");
+                    let slot = wait_lock(path, || true).expect("wait");
+                    assert!(slot.is_some());
                     sender.send(number).expect("nobody listens");
                 });
                 // The next one comes when this one has his ticket.
@@ -147,7 +148,9 @@ mod tests {
         let (second, before) = draw(&path).expect("draw").expect("a ticket");
         assert!(before.is_some());
         drop((own, second, before));
-        while try_lock(&path).expect("try").is_none() {} // a child of another test has copies
+        // A child of another test has copies of both.
+        while try_lock(&path).expect("try").is_none() {}
+        while slot::is_locked(&ticket(&path, 0)).expect("look") {}
         let (_own, before) = draw(&path).expect("draw").expect("a ticket");
         assert!(before.is_none(), "the line begins anew");
     }
@@ -188,7 +191,7 @@ mod tests {
         let drawn: Vec<_> = (0..TICKETS).map(|_| draw(&path).expect("draw")).collect();
         assert!(drawn.iter().all(Option::is_some));
         assert!(draw(&path).expect("draw").is_none());
-        wait_lock(&path).expect("the slot is free");
+        assert!(wait_lock(&path, || true).expect("wait").is_some(), "the slot is free");
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
         for garbage in [&[0xff; 9][..], b"x", &[0; 4096]] {
             std::fs::write(gate(&path), garbage).expect("write");
             assert!(try_lock(&path).expect("try").is_some());
-            wait_lock(&path).expect("wait");
+            assert!(wait_lock(&path, || true).expect("wait").is_some());
         }
     }
 }

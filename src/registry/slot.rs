@@ -43,9 +43,16 @@ impl Slot {
         Err(replaced_again())
     }
 
-    /// Waits for the slot at `path`, for as long as it takes: blocked in `flock`.
-    pub(super) fn wait_lock(path: &Path) -> io::Result<Slot> {
+    /// Waits for the slot at `path`, for as long as it takes: blocked in `flock`. `None`: it `is_awaited` no
+    /// more, and was not made anew, since who gave up may be removing the directory.
+    pub(super) fn wait_lock(
+        path: &Path,
+        is_awaited: impl Fn() -> bool,
+    ) -> io::Result<Option<Slot>> {
         for _ in 0..MAX_REOPENS {
+            if !is_awaited() {
+                return Ok(None);
+            }
             let file = sys::open_private(path)?;
             lock::wait_exclusive(&file)?;
             let slot = Slot { file, locked_by: process::id() };
@@ -53,7 +60,7 @@ impl Slot {
             let locked = slot.regular()?;
             if fs::symlink_metadata(path).is_ok_and(|named| sys::same_file(&locked, &named)) {
                 sys::keep_from_cleaners(&slot.file);
-                return Ok(slot);
+                return Ok(Some(slot));
             }
         }
         Err(replaced_again())
@@ -182,12 +189,45 @@ pub(super) mod tests {
         let (dir, path) = temp_slot();
         let old = lock(&path).expect("the slot is free");
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| Slot::wait_lock(&path).expect("wait"));
+            let waiter = scope.spawn(|| Slot::wait_lock(&path, || true).expect("wait"));
             std::thread::sleep(std::time::Duration::from_millis(20)); // not needed, but then he waits indeed
             fs::rename(&path, dir.path().join("moved")).expect("rename");
             drop(old);
-            let _new = waiter.join().expect("no panic");
+            let new = waiter.join().expect("no panic");
+            assert!(new.is_some());
             assert!(lock(&path).is_none());
+        });
+    }
+
+    /// Who gave up removes the directory: what is gone is not made anew for nobody.
+    #[test]
+    fn what_nobody_waits_for_is_not_made() {
+        let (_dir, path) = temp_slot();
+        assert!(Slot::wait_lock(&path, || false).expect("wait").is_none());
+        assert!(!path.exists());
+    }
+
+    #[cfg(unix)] // on Windows, it cannot be removed
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_made_anew() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        // Who comes to the file just when it is removed makes it: then once more.
+        eventually(|| {
+            let (_dir, path) = temp_slot();
+            let old = lock(&path).expect("the slot is free");
+            let is_awaited = AtomicBool::new(true);
+            let waited = std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| {
+                    Slot::wait_lock(&path, || is_awaited.load(Ordering::Relaxed)).expect("wait")
+                });
+                std::thread::sleep(std::time::Duration::from_millis(20)); // so that he waits
+                is_awaited.store(false, Ordering::Relaxed);
+                fs::remove_file(&path).expect("remove");
+                drop(old);
+                waiter.join().expect("no panic")
+            });
+            if waited.is_none() && !path.exists() { Ok(()) } else { Err("it was made anew") }
         });
     }
 
