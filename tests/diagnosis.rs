@@ -226,8 +226,11 @@ fn a_forked_pair() {
     };
     let (one, two) = (server(), server());
     drop(listener);
-    let has_it =
-        |it: &Gone| support::program_of(it.0.id()).is_some_and(|it| it.ends_with("test-child"));
+    // It has its arguments a moment later than its program.
+    let has_it = |it: &Gone| {
+        let arguments = fs::read_to_string(format!("/proc/{}/cmdline", it.0.id())).unwrap();
+        arguments.contains("serve-inherited")
+    };
     eventually("both are the program", || has_it(&one) && has_it(&two));
     eventually("no child of another test has a copy", || {
         portlease::diagnose(port).sockets()[0].owners().len() == 2

@@ -61,7 +61,10 @@ fn of_leases_that_are_not_to_be_had() {
     let port = block.first;
     let mut snapshot = Snapshot::new("messages/leases");
     let mut add = |heading: &str, fails: &mut dyn FnMut() -> Error, varying: Varying| {
-        snapshot.add(heading, varying.replace(&in_time(|| Some(text(&fails())))));
+        // Of a socket of this process, a child of another test may have a copy until its exec.
+        let of_one = |said: &String| !said.contains("\n  processes ");
+        let said = in_time(|| Some(text(&fails())).filter(of_one));
+        snapshot.add(heading, varying.replace(&said));
     };
     let exact = |port| own.request().exact(port);
 
@@ -233,6 +236,11 @@ fn late(builder: ServerBuilder) -> (ServerBuilder, Option<Gone>) {
     (builder.start_timeout(PATIENCE), None)
 }
 
+/// The same of one that has to come up before that.
+fn late_up(builder: ServerBuilder) -> (ServerBuilder, Option<Gone>) {
+    (builder.start_timeout(3 * PATIENCE), None)
+}
+
 fn stranger(address: &str) -> Option<Gone> {
     let mut child = child_command(&["serve-on", address, "alone"]);
     let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
@@ -291,14 +299,14 @@ fn of_servers_on_a_port_that_they_are_told() {
         ("it becomes a daemon", |_| (told(child_command(&["daemon", "ends-first", "full"])), None)),
         ("it does not listen", |_| late(told(shell("exec sleep 1000")))),
         ("it listens on another port", |_| {
-            late(told(child_command(&["serve-on", "127.0.0.1:0", "alone"])))
+            late_up(told(child_command(&["serve-on", "127.0.0.1:0", "alone"])))
         }),
         ("it listens on another address", |port| {
-            late(told(child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"])))
+            late_up(told(child_command(&["serve-on", &format!("127.0.0.2:{port}"), "alone"])))
         }),
-        ("it does not serve by UDP", |_| late(told(child_command(&["serve"])).udp())),
+        ("it does not serve by UDP", |_| late_up(told(child_command(&["serve"])).udp())),
         ("it does not answer as it should", |_| {
-            late(told(child_command(&["serve"])).ready(Ready::http_status("/", 204)))
+            late_up(told(child_command(&["serve"])).ready(Ready::http_status("/", 204)))
         }),
         ("nothing accepts", |_| late(told(shell("exec sleep 1000")).ready(Ready::connects()))),
         ("it does not accept on what it inherited", |_| late(inherits(shell("exec sleep 1000")))),
@@ -439,7 +447,7 @@ fn of_what_is_said_while_servers_start() {
 fn of_one_who_is_not_to_be_seen(own: &OwnRegistry, other: &SomebodyElse) -> String {
     let told = other.home().join("port");
     let script = "echo \"$PORT\" >\"$PORTLEASE_TEST_TOLD.new\"
-                  mv \"$PORTLEASE_TEST_TOLD.new\" \"$PORTLEASE_TEST_TOLD\"; sleep 3; exit 3";
+                  mv \"$PORTLEASE_TEST_TOLD.new\" \"$PORTLEASE_TEST_TOLD\"; sleep 10; exit 3";
     let mut command = other.child_command(&["blocking", "one-start", "told", script]);
     own.lend_to(&mut command);
     command.env("PORTLEASE_DIR", other.home().join("registry")).env("PORTLEASE_TEST_TOLD", &told);
@@ -448,7 +456,9 @@ fn of_one_who_is_not_to_be_seen(own: &OwnRegistry, other: &SomebodyElse) -> Stri
     let port = fs::read_to_string(told).unwrap().trim().parse().unwrap();
     let _listener = TcpListener::bind(localhost(port)).unwrap();
     let said = String::from_utf8(starts.wait_with_output().unwrap().stderr).unwrap();
-    let said = said.lines().find(|line| line.contains("is not ready after")).expect(&said);
+    // On a busy machine, there is no listener yet when it is said first.
+    let mut slow = said.lines().filter(|line| line.contains("is not ready after"));
+    let said = slow.find(|line| line.contains("cannot be told")).expect(&said);
     Varying::new().number(port, "PORT").after("ready after ", "SOME").replace(said)
 }
 

@@ -108,7 +108,7 @@ mod tests {
             assert!(says(AddrInUse, port, Type::STREAM));
             assert!(!says(AddrNotAvailable, port, Type::STREAM));
             assert!(!says(PermissionDenied, port, Type::STREAM), "nobody has it");
-            let _server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("listen");
+            let _server = eventually(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
             assert_eq!(says(PermissionDenied, port, Type::STREAM), cfg!(windows));
             assert!(!says(PermissionDenied, port, Type::DGRAM), "nobody has it for UDP");
         });
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn connections_that_are_over_can_be_excepted() {
         with_free_port(Type::STREAM, |port| {
-            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("listen");
+            let server = eventually(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
             let client =
                 std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
             let (accepted, _) = server.accept().expect("accept");

@@ -300,9 +300,14 @@ fn own_path() -> PathBuf {
     env::current_exe().unwrap()
 }
 
-fn say(line: impl std::fmt::Display) {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).unwrap();
+fn say(lines: impl std::fmt::Display) {
+    say_to(io::stdout().lock(), lines);
+}
+
+/// In one write: on a busy machine, it may take long to the next.
+fn say_to(mut stream: impl Write, lines: impl std::fmt::Display) {
+    let lines = format!("{lines}\n");
+    stream.write_all(lines.as_bytes()).and_then(|()| stream.flush()).unwrap();
 }
 
 fn sleep_for_ever() -> ! {
@@ -372,7 +377,7 @@ fn chooses(count: usize, stream: &str, text: &str) -> ! {
     }
     match stream {
         "stdout" => say(text),
-        "stderr" => eprintln!("{text}"),
+        "stderr" => say_to(io::stderr(), text),
         file => std::fs::write(file, text).unwrap(),
     }
     let Some(main) = listeners.first() else { sleep_for_ever() };
