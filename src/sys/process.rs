@@ -1,6 +1,7 @@
 //! Other processes, as `/proc` shows them. Each may be gone the next moment: then it is `None`, or
 //! no part of a list.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,6 +14,9 @@ use super::id::{ProcessEntry, ProcessId};
 /// Of a name, an environment or a command line, no more is read than this.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
 const MAX_COMMAND: u64 = 4 << 10;
+
+/// How often the list of all processes is read for one look.
+const MAX_LISTS: u32 = 8;
 
 /// The most descriptors of a process that are looked at, at 4 us each.
 const MAX_DESCRIPTORS: usize = 10_000;
@@ -64,7 +68,7 @@ fn group_of(pid: u32) -> Option<u32> {
 /// There is no `/proc`, or it is that of another pid namespace, whose numbers mean others. Or no
 /// descriptor is left, so that some might be missed.
 pub(crate) fn processes() -> io::Result<Vec<ProcessEntry>> {
-    processes_where(|_| true)
+    processes_of(None, listed)
 }
 
 /// The living members of a process group. 0.5 us for each process that is none.
@@ -73,25 +77,54 @@ pub(crate) fn processes() -> io::Result<Vec<ProcessEntry>> {
 ///
 /// As [`processes`].
 pub(crate) fn group_members(group: u32) -> io::Result<Vec<ProcessEntry>> {
-    processes_where(|pid| group_of(pid) == Some(group))
+    processes_of(Some(group), listed)
 }
 
-fn processes_where(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<ProcessEntry>> {
+/// All of a group, or of any.
+///
+/// Who is listed may have ended before it is looked at, and left a child that is not on the list. So the list is
+/// read again, until everybody who is new on it lives: then who lives was found, or who forked it was.
+fn processes_of(
+    group: Option<u32>,
+    mut list: impl FnMut() -> io::Result<Vec<u32>>,
+) -> io::Result<Vec<ProcessEntry>> {
     if !proc_is_ours() {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
+    let is_another = |of: u32| group.is_some_and(|group| group != of);
     let mut processes = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        if !is_wanted(pid) {
-            continue;
+    let mut seen = HashSet::new();
+    for _ in 0..MAX_LISTS {
+        let mut somebody_ended = false;
+        for pid in list()? {
+            if !seen.insert(pid) || group.is_some() && group_of(pid).is_some_and(is_another) {
+                continue;
+            }
+            match look_at(pid)? {
+                Some(stat) if stat.lives() => {
+                    let Stat { parent, group, session, start, .. } = stat;
+                    if !is_another(group) {
+                        let id = ProcessId { pid, start };
+                        processes.push(ProcessEntry { id, parent, group, session });
+                    }
+                }
+                _ => somebody_ended = true,
+            }
         }
-        let Some(stat) = look_at(pid)?.filter(Stat::lives) else { continue };
-        let Stat { parent, group, session, start, .. } = stat;
-        processes.push(ProcessEntry { id: ProcessId { pid, start }, parent, group, session });
+        if !somebody_ended {
+            break;
+        }
     }
     Ok(processes)
+}
+
+/// The numbers of all processes.
+fn listed() -> io::Result<Vec<u32>> {
+    let number = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
+        Err(error) => Some(Err(error)),
+    };
+    fs::read_dir("/proc")?.filter_map(number).collect()
 }
 
 /// What a process calls itself, at most 15 bytes.
@@ -290,6 +323,9 @@ fn look_at(pid: u32) -> io::Result<Option<Stat>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -333,6 +369,29 @@ mod tests {
         let lives = |state, threads| Stat::parse(line(state, threads).as_bytes()).unwrap().lives();
         assert!(lives('S', 1) && lives('T', 1) && lives('Z', 2));
         assert!(!lives('Z', 1) && !lives('X', 1) && !lives('Z', 0));
+    }
+
+    /// A daemon, whose first process forks while somebody looks.
+    #[test]
+    fn who_is_forked_during_a_look_is_found() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r _; sleep 1000 >/dev/null & echo $!"]).process_group(0);
+        let parent = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+        let group = parent.id();
+        let mut said = Vec::new();
+        let mut parent = Some(parent);
+        let list = || {
+            let list = listed()?;
+            if let Some(parent) = parent.take() {
+                said = parent.wait_with_output()?.stdout; // its input ends, and with it `read`
+            }
+            Ok(list)
+        };
+        let found = processes_of(Some(group), list).expect("no /proc");
+        let child: u32 = String::from_utf8_lossy(&said).trim().parse().expect("its number");
+        let found: Vec<_> = found.iter().map(|entry| entry.id.pid).collect();
+        crate::sys::signal_group(group, crate::sys::Signal::Kill).expect("it is there");
+        assert_eq!(found, [child]);
     }
 
     #[test]
