@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use portlease::{Cause, Server};
+use portlease::{Cause, Server, Socket, SocketState};
 use support::real;
 use support::snapshot::{Snapshot, Varying, in_time};
 use support::{
@@ -262,6 +262,11 @@ fn a_listener_with_clients() {
     let port = own.port();
     let server = foreign(child_command(&["serve", &port.to_string()]), port);
     let _clients: Vec<_> = (0..3).map(|_| support::connect((Ipv4Addr::LOCALHOST, port))).collect();
+    eventually("it has accepted one", || {
+        let of_server =
+            |it: &Socket| it.state() == SocketState::Connected && !it.owners().is_empty();
+        portlease::diagnose(port).sockets().iter().any(of_server)
+    });
     check("listener-with-clients", &own, port, &varying(port, server.id()));
 }
 
