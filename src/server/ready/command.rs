@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::sys::{self, Signal};
 
 /// How long one that was killed may take to end.
-const KILLED: Duration = Duration::from_secs(5);
+const KILLED: Duration = Duration::from_secs(2);
 
 /// Whether a command succeeds.
 pub(super) fn run(command: &mut Command, at_most: Duration) -> Result<(), String> {
