@@ -84,7 +84,7 @@ fn serve(key: &(u32, PathBuf)) -> bool {
                 Err(unsent) => granted = unsent.0, // gave up just now
             }
         }
-    } // else who is there came since
+    } // else it was called off, and who is there now came since: he is served by another wait
     let more = !line.is_empty();
     if !more {
         lines.remove(key);
@@ -95,4 +95,34 @@ fn serve(key: &(u32, PathBuf)) -> bool {
 fn lines() -> MutexGuard<'static, Lines> {
     // A panic elsewhere cannot have left the map half-changed.
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[cfg(unix)] // on Windows, a file that is open cannot be removed
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::patience::eventually;
+
+    /// Who gave up removes the directory of his registry, and the thread is still in line.
+    #[test]
+    fn what_everybody_gave_up_is_not_made_anew() {
+        // Who looks whether anybody waits just before that is over makes it all the same: then once more.
+        eventually(|| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("20000");
+            let slot = queue::try_lock(&path).expect("try").expect("nobody has it");
+            let soon = Instant::now() + Duration::from_millis(20);
+            assert!(wait(&path, soon).expect("wait").is_none());
+            fs::remove_file(&path).expect("remove");
+            drop(slot);
+            eventually(|| match lines().contains_key(&(process::id(), path.clone())) {
+                true => Err("the thread is there"),
+                false => Ok(()),
+            });
+            if path.exists() { Err("it was made anew") } else { Ok(()) }
+        });
+    }
 }
