@@ -13,11 +13,30 @@ const SETTLING: Duration = Duration::from_millis(150);
 /// pipe, the output of Python's and C's programs may be held back in a buffer for ever.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// How long an answer has to wait at most for what is printed and not read yet: a better one may be in it,
+/// and on a busy machine, who reads may not come to run. Some print without an end.
+const UNREAD: Duration = Duration::from_secs(5);
+
 /// Watches one start.
 #[derive(Debug, Default)]
 pub(super) struct Chooser {
     /// The only good answer so far, and since when it is that.
     candidate: Option<(Candidate, Duration)>,
+}
+
+/// What is seen of the server at a time.
+#[derive(Debug)]
+pub(super) struct Evidence<'a> {
+    /// Since its start.
+    pub(super) now: Duration,
+    /// It has printed something that is not among the reports, because it is not read.
+    pub(super) has_unread: bool,
+    /// What it says.
+    pub(super) reports: &'a Reports,
+    /// What it listens on.
+    pub(super) listening: &'a BTreeSet<u16>,
+    /// These are not the main one, as far as it has not said the contrary.
+    pub(super) beside: &'a BTreeSet<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +59,9 @@ pub(super) enum Choice {
 }
 
 impl Chooser {
-    /// For one that reports its port: at `now`, it has said `reports`, and listens on these. Those
-    /// `beside` are not the main one, as far as it has not said the contrary.
-    pub(super) fn reported(
-        &mut self,
-        reports: &Reports,
-        listening: &BTreeSet<u16>,
-        beside: &BTreeSet<u16>,
-        now: Duration,
-    ) -> Choice {
+    /// For one that reports its port.
+    pub(super) fn reported(&mut self, evidence: &Evidence<'_>) -> Choice {
+        let &Evidence { reports, listening, beside, .. } = evidence;
         let candidate = match reports.main(|port| listening.contains(&port)) {
             Found::Port { port, rank: Rank::Variable, .. } => return Choice::Port(port),
             Found::Port { port, .. } => Candidate::Said(port),
@@ -63,20 +76,14 @@ impl Chooser {
                 None => return self.nothing(reports, listening),
             },
         };
-        self.settle(candidate, SILENCE, now)
+        self.settle(candidate, SILENCE, evidence)
     }
 
-    /// For one that need not say anything: at `now`, it listens on these. Those `beside` are not the main
-    /// one.
-    pub(super) fn observed(
-        &mut self,
-        listening: &BTreeSet<u16>,
-        beside: &BTreeSet<u16>,
-        now: Duration,
-    ) -> Choice {
-        match unsaid(listening, beside) {
-            Some(candidate) => self.settle(candidate, SETTLING, now),
-            None => self.nothing(&Reports::default(), listening),
+    /// For one that need not say anything.
+    pub(super) fn observed(&mut self, evidence: &Evidence<'_>) -> Choice {
+        match unsaid(evidence.listening, evidence.beside) {
+            Some(candidate) => self.settle(candidate, SETTLING, evidence),
+            None => self.nothing(&Reports::default(), evidence.listening),
         }
     }
 
@@ -99,7 +106,13 @@ impl Chooser {
         })
     }
 
-    fn settle(&mut self, candidate: Candidate, silence: Duration, now: Duration) -> Choice {
+    fn settle(
+        &mut self,
+        candidate: Candidate,
+        silence: Duration,
+        evidence: &Evidence<'_>,
+    ) -> Choice {
+        let now = evidence.now;
         let since = match &self.candidate {
             Some((known, since)) if *known == candidate => *since,
             _ => {
@@ -107,15 +120,21 @@ impl Chooser {
                 now
             }
         };
-        let age = now.saturating_sub(since);
+        let settling = match candidate {
+            _ if evidence.has_unread => UNREAD,
+            Candidate::Unsaid(_) => silence,
+            Candidate::Said(_) | Candidate::Ambiguous(_) => SETTLING,
+        };
+        if now.saturating_sub(since) < settling {
+            return Choice::Wait(None);
+        }
         match candidate {
-            Candidate::Said(port) if age >= SETTLING => Choice::Port(port),
-            Candidate::Ambiguous(why) if age >= SETTLING => Choice::Ambiguous(why),
-            Candidate::Unsaid(ports) if age >= silence => match ports.first() {
+            Candidate::Said(port) => Choice::Port(port),
+            Candidate::Ambiguous(why) => Choice::Ambiguous(why),
+            Candidate::Unsaid(ports) => match ports.first() {
                 Some(&port) if ports.len() == 1 => Choice::Unsaid(port),
                 _ => Choice::Ambiguous(format!("it listens on {}", all(&ports))),
             },
-            _ => Choice::Wait(None),
         }
     }
 }
@@ -137,13 +156,25 @@ mod tests {
 
     /// What comes of lines and ports, at the milliseconds at which they are looked at.
     fn check(steps: &[(u64, &[&str], &[u16])], expected: Choice) {
+        let steps: Vec<_> =
+            steps.iter().map(|&(now, lines, ports)| (now, lines, false, ports)).collect();
+        check_unread(&steps, expected);
+    }
+
+    /// The same, if something may be unread.
+    fn check_unread(steps: &[(u64, &[&str], bool, &[u16])], expected: Choice) {
         let (mut chooser, mut reader) = (Chooser::default(), Reader::default());
         let mut last = Choice::Wait(None);
-        for (i, (millis, lines, listening)) in steps.iter().enumerate() {
+        for (i, (millis, lines, has_unread, listening)) in steps.iter().enumerate() {
             lines.iter().for_each(|line| reader.read(line));
             let (listening, beside) = (listening.iter().copied().collect(), reader.beside());
-            let now = Duration::from_millis(*millis);
-            last = chooser.reported(reader.reports(), &listening, &beside, now);
+            last = chooser.reported(&Evidence {
+                now: Duration::from_millis(*millis),
+                has_unread: *has_unread,
+                reports: reader.reports(),
+                listening: &listening,
+                beside: &beside,
+            });
             let waits = matches!(last, Choice::Wait(_));
             assert!(waits || i + 1 == steps.len(), "too early, at {millis}: {last:?}");
         }
@@ -206,6 +237,23 @@ mod tests {
         check(&[(0, debugger, &[9229]), (900, &["PORT=9229"], &[9229])], Choice::Port(9229));
     }
 
+    /// On a busy machine, what it has printed may be read late.
+    #[test]
+    fn what_is_not_read_yet() {
+        let debugger = &["Debugger listening on ws://127.0.0.1:9229/4711"];
+        let early = [(0, &[][..], true, &[9229][..]), (4999, &[], true, &[9229])];
+        check_unread(&early, Choice::Wait(None));
+        let said = &["PORT=3000"];
+        let late = [early[0], (900, debugger, false, &[9229]), (990, said, false, &[9229, 3000])];
+        check_unread(&late, Choice::Port(3000));
+        check_unread(&[early[0], (500, &[], false, &[9229])], Choice::Unsaid(9229));
+        check_unread(&[(0, URL, true, &[3000]), (150, &[], true, &[3000])], Choice::Wait(None));
+        // The form that is meant for us is as good as any that may follow.
+        check_unread(&[(0, said, true, &[3000])], Choice::Port(3000));
+        // It never stops printing.
+        check_unread(&[early[0], (5000, &[], true, &[9229])], Choice::Unsaid(9229));
+    }
+
     #[test]
     fn two_of_a_kind() {
         let lines = &["Local: http://127.0.0.1:3000/", "Network: http://127.0.0.1:4000/"];
@@ -215,8 +263,12 @@ mod tests {
         let mut reports = Reports::default();
         lines.iter().for_each(|line| reports.add(line));
         let (listening, beside) = (ports.iter().copied().collect(), BTreeSet::new());
-        chooser.reported(&reports, &listening, &beside, Duration::ZERO);
-        let choice = chooser.reported(&reports, &listening, &beside, SETTLING);
+        let mut at = |now| {
+            let (reports, listening, beside) = (&reports, &listening, &beside);
+            chooser.reported(&Evidence { now, has_unread: false, reports, listening, beside })
+        };
+        at(Duration::ZERO);
+        let choice = at(SETTLING);
         assert!(matches!(&choice, Choice::Ambiguous(why) if why.starts_with(text)), "{choice:?}");
         check(&[(0, lines, &[4000]), (150, &[], &[4000])], Choice::Port(4000));
         let neither = format!(
@@ -231,9 +283,13 @@ mod tests {
     fn what_is_observed() {
         let mut chooser = Chooser::default();
         let mut at = |millis, ports: &[u16]| {
-            let beside = [9229].into();
-            let now = Duration::from_millis(millis);
-            chooser.observed(&ports.iter().copied().collect(), &beside, now)
+            chooser.observed(&Evidence {
+                now: Duration::from_millis(millis),
+                has_unread: false,
+                reports: &Reports::default(),
+                listening: &ports.iter().copied().collect(),
+                beside: &[9229].into(),
+            })
         };
         assert_eq!(at(0, &[]), Choice::Wait(None));
         assert_eq!(at(10, &[3000]), Choice::Wait(None));

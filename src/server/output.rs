@@ -6,11 +6,11 @@ mod lines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub use self::lines::Lines;
 use super::line::{Awaited, Line, Stream};
 use super::report::{Reader, Reports};
+use crate::sys::Pipe;
 
 /// How much of the output is kept.
 const MAX_TAIL: usize = 64 * 1024;
@@ -56,6 +57,9 @@ struct State {
     count: u64,
     /// Of each stream, what has no newline yet.
     partial: [Partial; 2],
+    /// Of each stream, from what it is read, for as long as it is: if it was open for longer, who prints
+    /// would not notice that nobody reads.
+    pipes: [Weak<Pipe>; 2],
     /// How many streams have not ended.
     open: usize,
     /// While it is of interest.
@@ -108,27 +112,26 @@ impl Output {
         stdout: Option<ChildStdout>,
         stderr: Option<ChildStderr>,
     ) -> io::Result<()> {
-        self.read_in_background(stdout, Stream::Stdout)?;
-        self.read_in_background(stderr, Stream::Stderr)
+        self.read_in_background(stdout.map(Pipe::new), Stream::Stdout)?;
+        self.read_in_background(stderr.map(Pipe::new), Stream::Stderr)
     }
 
-    fn read_in_background(
-        &self,
-        from: Option<impl Read + Send + 'static>,
-        stream: Stream,
-    ) -> io::Result<()> {
-        let Some(from) = from else { return Ok(()) };
+    fn read_in_background(&self, from: Option<Pipe>, stream: Stream) -> io::Result<()> {
+        let Some(from) = from.map(Arc::new) else { return Ok(()) };
         let output = self.clone();
-        self.state().open += 1;
+        let mut state = self.state();
+        state.pipes[stream as usize] = Arc::downgrade(&from);
+        state.open += 1;
+        drop(state);
         let reader = thread::Builder::new().name("portlease-output".to_owned());
-        let spawned = reader.spawn(move || output.read_all(from, stream));
+        let spawned = reader.spawn(move || output.read_all(&from, stream));
         if spawned.is_err() {
             self.state().open -= 1;
         }
         spawned.map(drop)
     }
 
-    fn read_all(&self, mut from: impl Read, stream: Stream) {
+    fn read_all(&self, from: &Pipe, stream: Stream) {
         let mut chunk = [0; 8 * 1024];
         loop {
             match from.read(&mut chunk) {
@@ -217,6 +220,12 @@ impl Output {
     /// From now on, lines are not read for anything, since a server may print a lot.
     pub(super) fn read_for_nothing(&self) {
         self.read_for(None, Vec::new());
+    }
+
+    /// Whether something was printed that is not read, as far as the system tells: the threads that read
+    /// may not have come to run.
+    pub(super) fn has_unread(&self) -> bool {
+        self.state().pipes.iter().filter_map(Weak::upgrade).any(|pipe| pipe.has_unread())
     }
 
     /// What the lines said about ports.
@@ -417,6 +426,27 @@ mod tests {
             assert_eq!(wait("three", Duration::MAX), "three");
         });
         assert_eq!(wait("four", Duration::MAX), "(end)");
+    }
+
+    #[cfg(unix)] // elsewhere, nobody tells
+    #[test]
+    fn what_is_not_read_is_known_while_somebody_reads() {
+        let output = Output::new();
+        assert!(!output.has_unread());
+        let (reading, mut writing) = std::os::unix::net::UnixStream::pair().unwrap();
+        let pipe = Arc::new(Pipe::new(reading));
+        output.state().pipes[ERR as usize] = Arc::downgrade(&pipe);
+        assert!(!output.has_unread());
+        writing.write_all(b"two").unwrap();
+        assert!(output.has_unread());
+        assert_eq!(pipe.read(&mut [0; 2]).unwrap(), 2);
+        assert!(output.has_unread());
+        assert_eq!(pipe.read(&mut [0; 2]).unwrap(), 1);
+        assert!(!output.has_unread());
+        writing.write_all(b"more").unwrap();
+        drop(pipe);
+        assert!(!output.has_unread());
+        assert!(writing.write_all(b"more").is_err(), "it was kept open");
     }
 
     #[test]

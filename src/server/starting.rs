@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::choice::{Choice, Chooser};
+use super::choice::{Choice, Chooser, Evidence};
 use super::complaining::Complaining;
 use super::config::Config;
 use super::identity::{self, Listening};
@@ -165,6 +165,7 @@ impl Running {
         if !chooses || self.ports.main != 0 {
             return Ok(());
         }
+        let has_unread = self.output.has_unread(); // before what was read, or it may be in neither
         let reports = self.said(config);
         // Who cannot look, or shall not, believes what is said.
         let listening = match config.ready.who {
@@ -174,9 +175,12 @@ impl Running {
         let is_blind = listening.is_none();
         let listening = listening.unwrap_or_else(|| reports.all_main());
         let beside = self.output.beside();
+        let reports = &reports;
+        let evidence =
+            Evidence { now, has_unread, reports, listening: &listening, beside: &beside };
         let choice = match config.way {
-            Some(Way::Observe) => chooser.observed(&listening, &beside, now),
-            _ => chooser.reported(&reports, &listening, &beside, now),
+            Some(Way::Observe) => chooser.observed(&evidence),
+            _ => chooser.reported(&evidence),
         };
         match choice {
             Choice::Port(port) => self.ports.main = port,

@@ -1,11 +1,12 @@
 //! The operating system, behind std types: nothing here knows of a lease or a server.
 //!
-//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it, `adopt.rs` what this process
-//! got as one, `watchdog.rs` what ends a server when its harness dies first. On Windows, that is `windows.rs`,
-//! `no_heirs.rs`, and `job.rs`. Of sockets (`sockets`, by `diag` or `proc_net`), of processes (`process`,
-//! `owners`, `pidfd`) and of the machine (`linux`), only Linux tells; elsewhere, `blind.rs` says that nobody
-//! looked, and `bsd.rs` has what macOS and the BSDs do in a way of their own. This is the
-//! only place of the crate in which `unsafe` is allowed; each block says why it is sound.
+//! `unix.rs` is what POSIX offers, `inherit.rs` what a child gets of it, `pipe.rs` how its
+//! output is read, `adopt.rs` what this process got as a child, `watchdog.rs` what ends a server when its
+//! harness dies first. On Windows, that is `windows.rs`, `no_heirs.rs`, and `job.rs`. Of sockets (`sockets`,
+//! by `diag` or `proc_net`), of processes (`process`, `owners`, `pidfd`) and of the machine (`linux`), only
+//! Linux tells; elsewhere, `blind.rs` says that nobody looked, and `bsd.rs` has what macOS and the BSDs do in
+//! a way of their own. This is the only place of the crate in which `unsafe` is allowed; each block says why
+//! it is sound.
 #![allow(unsafe_code)]
 
 // Each of these is compiled by CI; what is not, would be broken.
@@ -23,6 +24,8 @@ mod socket;
 mod adopt;
 #[cfg(unix)]
 mod inherit;
+#[cfg(unix)]
+mod pipe;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -80,6 +83,7 @@ pub(crate) use socket::{Protocol, SocketEntry, State, Wanted};
 pub(crate) use {
     adopt::adopt_listener,
     inherit::{Given, Heirloom},
+    pipe::Pipe,
     unix::{
         bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs, dir_problem,
         is_hidden_user, is_no_such_family, is_out_of_descriptors, is_unlinked, make_removable,
@@ -96,11 +100,11 @@ pub(crate) use {
     },
     no_heirs::{Given, Heirloom, adopt_listener},
     windows::{
-        LIST_SOCKETS, bind_alone, bind_over_time_wait, create_private_dir, create_private_dirs,
-        dir_problem, ephemeral_ports, is_hidden_user, is_no_such_family, is_out_of_descriptors,
-        is_unlinked, keep_from_cleaners, make_removable, make_sparse, max_file_size,
-        monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file, why_excluded,
-        write_at,
+        LIST_SOCKETS, Pipe, bind_alone, bind_over_time_wait, create_private_dir,
+        create_private_dirs, dir_problem, ephemeral_ports, is_hidden_user, is_no_such_family,
+        is_out_of_descriptors, is_unlinked, keep_from_cleaners, make_removable, make_sparse,
+        max_file_size, monotonic_millis, open_dir, open_private, read_at, registry_dir, same_file,
+        why_excluded, write_at,
     },
 };
 #[cfg(target_os = "linux")]

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use socket2::Socket;
 use windows_sys::Win32::Foundation::{ERROR_NOT_ENOUGH_MEMORY, ERROR_TOO_MANY_OPEN_FILES};
@@ -36,6 +37,31 @@ pub(crate) fn why_excluded(_: u16) -> Option<&'static str> {
         "`netsh int ipv4 show excludedportrange protocol=tcp` shows what is reserved; so it does for \
          ipv6, and for udp",
     )
+}
+
+/// The end of a pipe at which the output of a child is read, by one thread.
+pub(crate) struct Pipe(Mutex<Box<dyn Read + Send>>);
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipe")
+    }
+}
+
+impl Pipe {
+    pub(crate) fn new(end: impl Read + Send + 'static) -> Pipe {
+        Pipe(Mutex::new(Box::new(end)))
+    }
+
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(bytes)
+    }
+
+    /// Whether something has come that was not read: nobody knows, since a question to a pipe that is being
+    /// read may have to wait for what is printed next.
+    pub(crate) fn has_unread(&self) -> bool {
+        false
+    }
 }
 
 /// Opens, or creates, a file to be locked.
