@@ -107,7 +107,11 @@ impl Varying {
             // A dot after it may end a sentence.
             let goes_on = after.starts_with(|c: char| c != '.' && is_part(c))
                 || after.strip_prefix('.').is_some_and(|it| it.starts_with(is_part));
-            let known = self.numbers.iter().find(|(known, _)| known == number);
+            // A pid and a port may be the same number; then the words tell.
+            let is_port = [":", "port ", "ports "].iter().any(|it| rest[..start].ends_with(it));
+            let mut alike = self.numbers.iter().filter(|(known, _)| known == number);
+            let by_words = alike.clone().find(|(_, name)| name.starts_with("PORT") == is_port);
+            let known = by_words.or_else(|| alike.next());
             let known = known.filter(|_| !before.is_some_and(is_part) && !goes_on);
             replaced.push_str(&rest[..start]);
             replaced.push_str(known.map_or(number, |(_, name)| name));
