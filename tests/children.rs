@@ -442,7 +442,7 @@ fn one_that_leaves_a_daemon_and_ends_later<S: Twin>() {
 fn one_whose_port_a_stranger_takes<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let renamed = dir.path().join("another");
-    fs::copy(child_path(), &renamed).unwrap();
+    support::copy(&child_path(), &renamed);
     let renamed = move || in_own_session(Command::new(&renamed));
     left_alone::<S>(child_command(&["serve"]), renamed);
     left_alone::<S>(child_command(&["serve"]), || child_command(&[]));
@@ -520,8 +520,9 @@ fn one_that_is_stopped_by_a_signal<S: Twin>() {
 fn one_that_cannot_be_executed<S: Twin>() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).unwrap();
+        let (written, path) = (dir.path().join(format!("{name}.written")), dir.path().join(name));
+        fs::write(&written, text).unwrap();
+        support::copy(&written, &path);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
     };
@@ -624,7 +625,7 @@ fn one_of_another_user<S: Twin>() {
 fn one_with_file_capabilities<S: Twin>() {
     let Some(other) = SomebodyElse::new() else { return };
     let capable = other.home().join("capable");
-    fs::copy(child_path(), &capable).unwrap();
+    support::copy(&child_path(), &capable);
     let setcap = Command::new("setcap").arg("cap_net_bind_service+ep").arg(&capable).output();
     if !setcap.is_ok_and(|output| output.status.success()) {
         return skip("`setcap` is missing, or may not do it").unwrap_or_default();
