@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Read by one thread; others may ask of it.
-#[derive(Debug)]
 pub(crate) struct Pipe(File);
 
 impl Pipe {

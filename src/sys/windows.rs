@@ -42,12 +42,6 @@ pub(crate) fn why_excluded(_: u16) -> Option<&'static str> {
 /// The end of a pipe at which the output of a child is read, by one thread.
 pub(crate) struct Pipe(Mutex<Box<dyn Read + Send>>);
 
-impl std::fmt::Debug for Pipe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pipe")
-    }
-}
-
 impl Pipe {
     pub(crate) fn new(end: impl Read + Send + 'static) -> Pipe {
         Pipe(Mutex::new(Box::new(end)))
