@@ -449,6 +449,22 @@ mod tests {
         assert!(writing.write_all(b"more").is_err(), "it was kept open");
     }
 
+    #[cfg(unix)] // by its `cat`
+    #[test]
+    fn what_is_read_may_be_asked_until_its_end() {
+        let piped = std::process::Stdio::piped;
+        let mut cat = std::process::Command::new("cat");
+        let cat = cat.stdin(piped()).stdout(piped()).stderr(piped()).spawn();
+        let mut cat = cat.expect("a child");
+        let output = Output::new();
+        output.drain(cat.stdout.take(), cat.stderr.take()).expect("threads");
+        let asked = || output.state().pipes.iter().filter_map(Weak::upgrade).count();
+        assert_eq!(asked(), 2);
+        drop(cat.stdin.take());
+        cat.wait().expect("its end");
+        crate::patience::eventually(|| if asked() == 0 { Ok(()) } else { Err("it is open") });
+    }
+
     #[test]
     fn it_has_ended_when_both_streams_have() {
         let output = Output::new();
